@@ -1,0 +1,169 @@
+// The engine: one ring (or its fallback), one thread, one loop.
+#pragma once
+
+#include <chrono>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "sluice/api.hpp"
+#include "sluice/counters.hpp"
+#include "sluice/knobs.hpp"
+#include "sluice/lease.hpp"
+#include "sluice/op.hpp"
+#include "sluice/result.hpp"
+#include "sluice/scope.hpp"
+#include "sluice/task.hpp"
+
+namespace sluice {
+
+class buffer_class;
+class engine_core;
+
+enum class log_level : std::uint8_t { info, warning };
+// Told about what an operator may want to know (a smaller ring than asked for, memory left
+// unregistered). Called on the thread that creates or runs the engine; must not call back into it.
+using log_callback = std::function<void(log_level, std::string_view)>;
+
+// One row of the capability table: what the engine found by trying, and the reason when it is
+// absent.
+struct capability {
+  std::string name;
+  bool present = false;
+  std::string reason;
+};
+
+// Names a top-level task; stays valid as a name after the task has ended.
+struct task_handle {
+  std::uint64_t id = 0;
+};
+
+namespace detail {
+
+// The coroutine that carries a top-level task; it owns the scope and frees itself at the end.
+struct root_task {
+  struct promise_type {
+    scope task_scope_;
+    [[nodiscard]] scope* task_scope() noexcept { return &task_scope_; }
+    root_task get_return_object() noexcept {
+      return {std::coroutine_handle<promise_type>::from_promise(*this)};
+    }
+    std::suspend_always initial_suspend() noexcept { return {}; }
+    std::suspend_never final_suspend() noexcept { return {}; }
+    void return_void() noexcept {}
+    [[noreturn]] void unhandled_exception() noexcept { std::terminate(); }
+  };
+  std::coroutine_handle<promise_type> handle;
+};
+
+template <class T, class Callback>
+root_task carry(task<T> work, Callback callback) {
+  if constexpr (std::is_void_v<T>) {
+    co_await work;
+    callback();
+  } else {
+    callback(co_await work);
+  }
+}
+
+}  // namespace detail
+
+// Awaits a block of the buffer pool; FIFO among those who wait. Yields ECANCELED or ETIMEDOUT
+// instead of a lease.
+class [[nodiscard]] SLUICE_API lease_await {
+ public:
+  lease_await(buffer_class& from, loop& on, std::chrono::nanoseconds timeout);
+  [[nodiscard]] bool await_ready() noexcept;  // a free block is taken without suspending
+  template <class Promise>
+  void await_suspend(std::coroutine_handle<Promise> awaiting) noexcept {
+    begin(awaiting, awaiting.promise().task_scope());
+  }
+  result<lease> await_resume() noexcept;
+
+ private:
+  void begin(std::coroutine_handle<> awaiting, scope* task_scope) noexcept;
+  friend class buffer_class;
+  op wait_;
+  lease granted_;
+  buffer_class* from_;
+  loop* loop_;
+  std::chrono::nanoseconds timeout_;
+};
+
+// Movable, not copyable. All members but post and wake are for the thread that runs the engine. The
+// ring, where there is one, belongs to the thread that first runs the engine
+// (IORING_SETUP_SINGLE_ISSUER).
+class SLUICE_API engine {
+ public:
+  // Starts with a ring, or with the thread pool where io_uring is missing or forbidden; fails for
+  // lack of io_uring only when sluice.backend=ring. Other errors: ENOMEM (arena), EMFILE.
+  static result<engine> create(const knobs& settings = {}, log_callback log = {});
+  engine(engine&&) noexcept;
+  engine& operator=(engine&&) noexcept;
+  ~engine();  // cancels every task and drains it
+
+  // Runs a task to its end, beginning at once on this thread; the handle cancels it.
+  template <class T>
+  task_handle spawn(task<T> work) {
+    return start(std::move(work), [](auto&&...) {});
+  }
+  // As spawn, and gives the task's value to `callback` on the engine's thread. One allocation per
+  // task.
+  template <class T, class Callback>
+  task_handle start(task<T> work, Callback callback) {
+    return adopt(detail::carry(std::move(work), std::move(callback)));
+  }
+  // Cancels the ops of one task; it ends once they have. An ended task is ignored.
+  void cancel(task_handle which);
+  void cancel_all();
+  [[nodiscard]] std::size_t task_count() const;
+
+  void run();  // until no task is left, or stop()
+  void run_once(
+      std::chrono::nanoseconds timeout);  // one turn: waits at most `timeout` (negative: no limit)
+  void stop();                            // run() returns after the present turn; any thread
+
+  // The engine as a guest of another loop: wait until poll_fd is readable (level-triggered), then
+  // process. The descriptor also becomes readable for timers and for work left over. -errno when it
+  // cannot be made.
+  [[nodiscard]] int poll_fd();
+  // Never waits; runs at most `budget` completions; returns how many it ran.
+  std::size_t process(std::size_t budget);
+
+  // Runs `work` on the engine's thread in its next turn. Any thread.
+  void post(std::move_only_function<void()> work);
+
+  [[nodiscard]] op_await sleep_for(
+      std::chrono::nanoseconds duration);  // ETIMEDOUT never: a sleep that ends is success
+  [[nodiscard]] op_await wait_readable(
+      int fd, std::chrono::nanoseconds timeout = {});  // the poll(2) events
+  // Runs function(context) on a worker thread; the result is what it returns: >= 0 or -errno.
+  [[nodiscard]] op_await run_on_worker(std::int64_t (*function)(void*), void* context);
+
+  // A block of sluice.memory.block_bytes, or of sluice.memory.head_bytes. timeout 0: no limit.
+  [[nodiscard]] lease_await acquire_block(std::chrono::nanoseconds timeout = {});
+  [[nodiscard]] lease_await acquire_head(std::chrono::nanoseconds timeout = {});
+
+  [[nodiscard]] const knobs& settings() const;
+  result<void> set_knob(std::string_view name,
+                        std::string_view value);        // live knobs only: code::start_only
+  [[nodiscard]] counter_snapshot counters() const;      // any thread
+  [[nodiscard]] std::string_view backend_name() const;  // "ring" or "pool"
+  [[nodiscard]] std::vector<capability> capabilities() const;
+
+  [[nodiscard]] engine_core& core() { return *core_; }
+
+ private:
+  explicit engine(std::unique_ptr<engine_core> core);
+  task_handle adopt(detail::root_task root);
+  std::unique_ptr<engine_core> core_;
+};
+
+}  // namespace sluice

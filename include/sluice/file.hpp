@@ -1,0 +1,130 @@
+// Files and directories: opening beneath a root, durable writes, and names that are whole or
+// absent.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "sluice/api.hpp"
+#include "sluice/op.hpp"
+#include "sluice/result.hpp"
+#include "sluice/task.hpp"
+
+namespace sluice {
+
+class engine;
+class engine_core;
+struct file_state;
+
+struct file_info {
+  std::uint64_t bytes = 0;
+  std::uint64_t inode = 0;
+  std::int64_t modified_ns = 0;  // since 1970, CLOCK_REALTIME
+};
+
+// A regular file. Move-only. The destructor closes in the background, and takes a temporary name
+// with it. Loop thread; must not outlive its engine. O_APPEND files, FIFOs and devices are refused
+// with EINVAL.
+class SLUICE_API file {
+ public:
+  file() = default;
+  explicit file(std::unique_ptr<file_state> state);
+  file(file&&) noexcept;
+  file& operator=(file&&) noexcept;
+  ~file();
+
+  explicit operator bool() const { return state_ != nullptr; }
+  [[nodiscard]] int fd() const;
+  [[nodiscard]] result<file_info> info() const;  // fstat(2) of the open descriptor
+
+  // Bytes read, fewer only at the end of the file.
+  [[nodiscard]] op_await read(std::span<std::byte> into, std::uint64_t offset);
+  // Writes everything at `offset`, or fails: ENOSPC, EDQUOT, EIO. Completed is not durable: see
+  // commit.
+  [[nodiscard]] op_await write(std::span<const std::byte> bytes, std::uint64_t offset);
+  // As write, from several places; advances `parts` when the kernel takes a part of them.
+  [[nodiscard]] op_await write(std::span<iovec> parts, std::uint64_t offset);
+  [[nodiscard]] op_await truncate(std::uint64_t bytes);
+  // Reserves [0, bytes) and makes that the size: ENOSPC comes now and not in the middle
+  // (fallocate(2)). EOPNOTSUPP where the filesystem cannot.
+  [[nodiscard]] op_await reserve(std::uint64_t bytes);
+
+  // Makes every completed write durable (fdatasync). A failure is final: code::durability_unknown
+  // now and at every later commit of this file, because the kernel may have dropped the pages
+  // (KERNEL-FACTS 22).
+  [[nodiscard]] task<result<void>> commit();
+  // Closes and waits for it. The destructor does the same without waiting.
+  [[nodiscard]] task<result<void>> close();
+
+  [[nodiscard]] file_state& state() const { return *state_; }
+
+ private:
+  std::unique_ptr<file_state> state_;
+};
+
+enum class make_parents : std::uint8_t { no, yes };
+
+// An open directory. All paths are relative to it and resolved beneath it only: no "..", no
+// symbolic links, no magic links (openat2(2) RESOLVE_BENEATH and its kin, or a walk that does the
+// same). Errors: EXDEV and ELOOP for a path that leads out, ENOENT, ENOTDIR, EACCES.
+class SLUICE_API directory {
+ public:
+  directory() = default;
+  // Any path of the process; symbolic links are followed here only.
+  [[nodiscard]] static task<result<directory>> open(engine& on, std::string path);
+  directory(directory&& other) noexcept;
+  directory& operator=(directory&& other) noexcept;
+  ~directory();
+
+  // "" is the directory itself, opened again. With make_parents::yes missing directories are made,
+  // each durably.
+  [[nodiscard]] task<result<directory>> open_directory(std::string path, make_parents make);
+  // For reading. EISDIR for a directory, EINVAL for what is not a regular file.
+  [[nodiscard]] task<result<file>> open_file(std::string path);
+  // For writing, without a name until published (O_TMPFILE; else a temporary name that goes away
+  // unpublished).
+  [[nodiscard]] task<result<file>> create();
+  // Removes the name of a regular file, durably when it returns. EISDIR for a directory.
+  [[nodiscard]] task<result<void>> remove(std::string path);
+  // Makes names created, replaced and removed in it so far durable.
+  [[nodiscard]] task<result<void>> sync();
+
+  [[nodiscard]] int fd() const { return fd_; }
+  explicit operator bool() const { return fd_ >= 0; }
+  [[nodiscard]] engine_core& core() const { return *core_; }
+
+ private:
+  directory(engine_core& on, int fd) : core_(&on), fd_(fd) {}
+  engine_core* core_ = nullptr;
+  int fd_ = -1;
+};
+
+enum class existing_name : std::uint8_t {
+  replace,  // atomically: a reader sees the old file or the new one
+  keep,     // EEXIST
+};
+enum class durability : std::uint8_t {
+  durable,  // survives a power cut
+  stored,   // handed to the kernel; survives the process
+};
+[[nodiscard]] SLUICE_API const char* name(durability d);
+
+struct publish_options {
+  existing_name existing = existing_name::replace;
+  durability wanted = durability::durable;
+};
+
+// Gives a created file its final name in `in`: data synced, name given by linkat or renameat2,
+// directory synced, then the answer. After a crash the name shows the whole content or what it
+// showed before. `last_name` is one path component. On failure the name is as it was;
+// code::durability_unknown says that a sync failed.
+[[nodiscard]] SLUICE_API task<result<void>> publish(file& of, directory& in, std::string last_name,
+                                                    publish_options options = {});
+
+}  // namespace sluice

@@ -1,0 +1,91 @@
+// Transfers: the move of a byte range between a stream and a file, and the receipt that says how it
+// went.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "sluice/api.hpp"
+#include "sluice/file.hpp"
+#include "sluice/lease.hpp"
+#include "sluice/result.hpp"
+#include "sluice/stream.hpp"
+#include "sluice/task.hpp"
+
+namespace sluice {
+
+// How a transfer is carried out (the planner's choice).
+enum class path : std::uint8_t {
+  direct,  // aligned leases, O_DIRECT: one CPU copy
+  copy,    // through the page cache: two CPU copies
+};
+[[nodiscard]] SLUICE_API const char* name(path p);
+
+// What a transfer reports when it ends, well or not.
+struct receipt {
+  sluice::path path = sluice::path::copy;
+  const char* reason = "";                // why this path; a string literal
+  std::uint64_t bytes = 0;                // moved in full
+  std::uint32_t copies = 0;               // CPU copies per byte of the bulk, the kernel's included
+  std::uint64_t copied_bytes = 0;         // memcpy'd by sluice itself: bytes that came with a head
+  std::uint64_t ops = 0;                  // kernel operations
+  std::uint64_t short_ops = 0;            // of them, those that had to be continued
+  std::chrono::nanoseconds first_byte{};  // from the start of the transfer
+  std::chrono::nanoseconds
+      last_byte{};                    // until the last byte was received, or handed to the socket
+  std::chrono::nanoseconds stored{};  // until the last write had completed
+};
+
+struct receive_options {
+  std::uint64_t length = 0;           // of the range, `prefix` included
+  std::uint64_t offset = 0;           // in the file
+  std::span<const std::byte> prefix;  // bytes that arrived with the head; must live until the end
+};
+
+// Receives exactly `length` bytes into a created file. Reserves the space first, so that ENOSPC and
+// EDQUOT come before the first byte. On failure nothing may be published: code::end_of_stream,
+// code::too_slow (below sluice.receive.rate_min_bytes), ETIMEDOUT (silent for
+// sluice.receive.timeout_ms), ENOSPC, EDQUOT, EIO, ECONNRESET, ECANCELED, code::path_unavailable (a
+// forced path that cannot work here). `progress`, when given, is the receipt so far, also after a
+// failure.
+[[nodiscard]] SLUICE_API task<result<receipt>> receive_to_file(stream& from, file& into,
+                                                               receive_options options,
+                                                               receipt* progress = nullptr);
+
+// Writes spans of leased blocks to a file, one after the other, behind the caller's next receive:
+// the body of a chunked upload, whose pieces lie between chunk heads, goes to the page cache
+// without a memcpy.
+class SLUICE_API span_writer {
+ public:
+  span_writer(engine& on, file& into);
+  span_writer(const span_writer&) = delete;
+  span_writer& operator=(const span_writer&) = delete;
+  ~span_writer();  // everything begun must have been finished
+
+  // Writes `spans`, which lie in `block` or in memory that lives until finish(). Waits only while
+  // sluice.receive.depth writes are under way. Errors as receive_to_file; after one, only finish()
+  // makes sense.
+  [[nodiscard]] task<result<void>> write(lease block, std::span<const iovec> spans);
+  // Waits for every write begun. Must be awaited before destruction, after an error too.
+  [[nodiscard]] task<result<receipt>> finish();
+
+ private:
+  struct state;
+  std::unique_ptr<state> state_;
+};
+
+struct send_options {
+  std::uint64_t length = 0;         // of the range
+  std::uint64_t offset = 0;         // in the file
+  std::span<const std::byte> head;  // sent before the payload, in one packet with its beginning
+};
+
+// Sends exactly `length` bytes of the file after `head`. A file that shrinks meanwhile gives
+// code::end_of_stream and the stream must be closed: no filler bytes are sent.
+[[nodiscard]] SLUICE_API task<result<receipt>> send_from_file(stream& to, file& from,
+                                                              send_options options);
+
+}  // namespace sluice

@@ -1,4 +1,4 @@
-// The values of all knobs as plain typed members, made from knobs.def: knob_values::memory.block_bytes.
+// The values of all knobs as plain typed members, made from knobs.def: values.memory.block_bytes.
 // A layer is handed its own group (`const memory_knobs&`) by the engine; none reads a global. Live
 // knobs change only on the engine's loop thread, through set_live.
 #pragma once
@@ -7,38 +7,38 @@
 #include <string>
 #include <string_view>
 
-#include "sluice/result.hpp"
-
-namespace sluice {
-class knobs;
-}  // namespace sluice
+#include "sluice/knobs.hpp"
 
 namespace sluice::tuning {
 
-namespace knob_type {
+namespace field_type {
 using bytes = std::uint64_t;
 using bytes_power_of_two = std::uint64_t;
 using bytes_per_second = std::uint64_t;
 using count = std::uint32_t;
 using microseconds = std::uint32_t;
 using milliseconds = std::uint32_t;
-}  // namespace knob_type
+}  // namespace field_type
 
 // enum class backend_choice { automatic, ring, pool }; and so on.
 #define SLUICE_CHOICES(set) enum class set : std::uint8_t {
 #define SLUICE_CHOICE(enumerator, text) enumerator,
-#define SLUICE_CHOICES_END(set) };
+#define SLUICE_CHOICES_END(set) \
+  }                             \
+  ;
 #include "tuning/knobs.def"
 
 // struct memory_knobs { std::uint64_t arena_bytes = 67108864; ... }; and so on, with the defaults.
 #define SLUICE_GROUP(group) struct group##_knobs {
 #define SLUICE_NUMBER(group, field, name, type, unit, initial, min, max, when, help) \
-  knob_type::type field = initial;
+  field_type::type field = initial;
 #define SLUICE_FLAG(group, field, name, initial, when, help) bool field = initial;
 #define SLUICE_WORD(group, field, name, choices, initial, when, help) \
   choices field = choices::initial;
 #define SLUICE_TEXT(group, field, name, initial, when, help) std::string field = initial;
-#define SLUICE_GROUP_END(group) };
+#define SLUICE_GROUP_END(group) \
+  }                             \
+  ;
 #include "tuning/knobs.def"
 
 struct knob_values {
@@ -46,8 +46,7 @@ struct knob_values {
 #include "tuning/knobs.def"
 };
 
-// The values inside a public knobs object; they live as long as it does and change with it.
-const knob_values& values(const knobs& k);
+// The values inside a public knobs object, values(const knobs&), are declared in sluice/knobs.hpp.
 
 // Sets one knob of a running engine, on its loop thread. Errors: unknown_name, start_only (the knob
 // cannot change in a running engine), out_of_range, EINVAL (not a value of this knob's type); on an

@@ -9,6 +9,7 @@ import argparse
 import fnmatch
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -61,7 +62,7 @@ def output_lines(record):
 def skip_reason(record):
     lines = [line for line in output_lines(record) if line.strip()]
     named = [line for line in lines if line.lower().startswith('skip')]
-    return (named or lines or ['no reason given'])[-1]
+    return re.sub(r'^skip\w*[: ]+', '', (named or lines or ['no reason given'])[-1], flags=re.I)
 
 
 def report_failure(record):
@@ -82,7 +83,7 @@ def main():
     arguments = parser.parse_args()
 
     names = chosen_names(arguments.folder, arguments.filters)
-    print(f'running {len(names)} tests', flush=True)
+    print(f'tools/test: running {len(names)} tests', flush=True)
     records = run(arguments.folder, names, arguments.jobs, arguments.time_factor) if names else []
     passed = [r for r in records if r['result'] in PASSED]
     skipped = [r for r in records if r['result'] == 'SKIP']

@@ -37,7 +37,7 @@ GOOD_TREE = {
     'tests/kernel/meson.build': "kernel_probes = ['a_fact']\n",
     'kernel-notes/README.md': '- [a fact](a_fact.md)\n',
     'kernel-notes/a_fact.md': NOTE.format(name='a_fact', where='src/kernel/ring.hpp, src/ops.'),
-    'tools/sluice_bench.cpp': '#include <sluice/result.hpp>\n',
+    'tools/sluice_bench.cpp': '#include <memory>\n#include <sluice/result.hpp>\n',
     'README.md': 'Prose may be as long as it likes. ' + 'So it is. ' * 20 + '\n',
 }
 

@@ -1,0 +1,20 @@
+// Taking the body of an upload into its file.
+#pragma once
+
+#include "exchange.hpp"
+#include "sluice/file.hpp"
+#include "sluice/result.hpp"
+#include "sluice/task.hpp"
+#include "sluice/transfer.hpp"
+
+namespace sluiced {
+
+// Both take the whole body, whose first bytes may be in the window already, and set where it
+// stands. `progress` tells what was moved, after a failure too. Errors: as receive_to_file, and
+// EBADMSG for a chunked coding that is broken, EFBIG for a body over the limit.
+[[nodiscard]] sluice::task<sluice::result<void>> receive_sized(exchange& x, sluice::file& into,
+                                                               sluice::receipt& progress);
+[[nodiscard]] sluice::task<sluice::result<void>> receive_chunked(exchange& x, sluice::file& into,
+                                                                 sluice::receipt& progress);
+
+}  // namespace sluiced

@@ -1,0 +1,31 @@
+// DELETE: the name of a regular file, durably.
+#include "conditions.hpp"
+#include "exchange.hpp"
+#include "failure.hpp"
+
+namespace sluiced {
+
+namespace {
+
+answer failed(const sluice::error& problem) { return answer_of(explain(problem, step::remove)); }
+
+}  // namespace
+
+sluice::task<answer> answer_delete(exchange& x) {
+  if (x.where.directory) co_return failed({EISDIR, "unlink", ""});
+  auto opened = co_await x.home.root().open_file(x.where.path);
+  if (!opened) co_return failed(opened.error());
+  const sluice::result<sluice::file_info> info = opened->info();
+  if (!info) co_return failed(info.error());
+  const validators current = validators_of(*info);
+  const verdict passed = evaluate(x.asked.when, request_kind::changes, &current);
+  if (passed != verdict::proceed) co_return answer_of(passed, &current);
+
+  const auto removed = co_await x.home.root().remove(x.where.path);
+  if (!removed) co_return failed(removed.error());
+  answer a;
+  a.status = 204;
+  co_return a;
+}
+
+}  // namespace sluiced

@@ -1,0 +1,98 @@
+#include "exchange.hpp"
+
+#include <sys/socket.h>
+#include <time.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+
+namespace sluiced {
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+// As much as a peer may have under way when it is told to stop, and as long as it may take to hear
+// it.
+constexpr std::size_t linger_bytes_max = std::size_t{64} << 20;
+constexpr std::chrono::seconds linger_time_max{5};
+constexpr std::chrono::seconds linger_silence_max{1};
+
+// A small body that is here already is skipped rather than paid for with the connection.
+void settle_body(exchange& x) {
+  if (x.body != body_state::unread || x.asked.chunked) return;
+  const std::uint64_t length = x.asked.content_length.value_or(0);
+  if (length > x.input.unread().size()) return;
+  x.input.consume(static_cast<std::size_t>(length));
+  x.body = body_state::none;
+}
+
+connection_field field_of(const exchange& x, bool persists) {
+  if (!persists) return connection_field::close;
+  // HTTP/1.0 closes unless both sides say otherwise.
+  return x.asked.http_1_1 ? connection_field::none : connection_field::keep_alive;
+}
+
+sluice::task<sluice::result<void>> send_payload(exchange& x, answer& a, const std::string& head) {
+  const sluice::send_options options{
+      .length = a.length, .offset = a.offset, .head = std::as_bytes(std::span(head))};
+  const auto sent = co_await sluice::send_from_file(x.peer, *a.payload, options);
+  if (!sent) co_return std::unexpected(sent.error());
+  co_return sluice::result<void>{};
+}
+
+sluice::task<sluice::result<void>> send_text(exchange& x, std::span<const std::byte> bytes) {
+  const auto sent = co_await x.peer.send(bytes, x.home.limits().idle_timeout);
+  if (!sent) co_return std::unexpected(sent.error());
+  co_return sluice::result<void>{};
+}
+
+}  // namespace
+
+sluice::task<after> send_answer(exchange& x, answer& a) {
+  settle_body(x);
+  x.input.release_if_empty();
+  const bool persists = x.body == body_state::none && x.asked.keep_alive && !x.home.stopping();
+  std::string head = format_head(a, field_of(x, persists), ::time(nullptr));
+  const bool has_payload = a.payload && a.length > 0 && x.asked.method != method::head;
+  if (!has_payload && x.asked.method != method::head) head.append(a.text);
+
+  x.home.counts().answered(a.status);
+  sluice::result<void> sent;
+  if (has_payload)
+    sent = co_await send_payload(x, a, head);
+  else
+    sent = co_await send_text(x, std::as_bytes(std::span(head)));
+  if (!sent) co_return after::close;
+  if (persists) co_return after::keep;
+  co_return x.body == body_state::none ? after::close : after::linger;
+}
+
+sluice::task<void> linger(shard& home, sluice::stream& peer) {
+  if (!peer.shutdown(SHUT_WR)) co_return;
+  const clock::time_point end = clock::now() + linger_time_max;
+  std::size_t bytes = 0;
+  while (bytes < linger_bytes_max && clock::now() < end) {
+    const auto got = co_await peer.recv(home.sink(), sluice::recv_mode::some, linger_silence_max);
+    if (!got || *got == 0) co_return;
+    bytes += *got;
+  }
+}
+
+answer answer_of(verdict blocking, const validators* current) {
+  if (blocking == verdict::malformed)
+    return answer_of({400,
+                      "If-Match or If-None-Match is no list of entity tags; an entity tag has "
+                      "quotes around it"});
+  if (blocking == verdict::failed)
+    return answer_of({412, current != nullptr
+                               ? "the file is not what the condition of the request asks for; get "
+                                 "its present ETag and decide again"
+                               : "there is no such file, but the request asks for one"});
+  answer unchanged;
+  unchanged.status = 304;
+  return unchanged;
+}
+
+}  // namespace sluiced

@@ -1,0 +1,94 @@
+#include "failure.hpp"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+
+namespace sluiced {
+
+namespace {
+
+refusal explain_missing(step during) {
+  if (during == step::place)
+    return {409, "a directory of the path does not exist; create it first"};
+  return {404, "there is no such file"};
+}
+
+refusal explain_not_directory(step during) {
+  if (during == step::place) return {409, "a directory of the path is a file; choose another path"};
+  return {404, "there is no such file: a part of the path is a file, not a directory"};
+}
+
+refusal explain_directory(step during) {
+  if (during == step::read)
+    return {404, "this is a directory; sluiced serves files only, name one of them"};
+  return {409, "this is a directory; name a file"};
+}
+
+refusal explain_special(step during) {
+  const int status = during == step::read ? 403 : 409;
+  return {status, "this is not a regular file; sluiced touches no pipes, sockets or devices"};
+}
+
+refusal explain_unknown_durability(step during) {
+  if (during == step::remove)
+    return {500,
+            "a sync failed: the name is gone, but it may be there again after a power cut; "
+            "check the disk of the server"};
+  return {500,
+          "a sync failed: what the disk holds of this upload is unknown, so it was not "
+          "published as durable; check the disk of the server, then send it again"};
+}
+
+refusal unforeseen(const sluice::error& problem) {
+  return {500, fmt::format("the server failed: {}", sluice::describe(problem))};
+}
+
+}  // namespace
+
+refusal explain(const sluice::error& problem, step during) {
+  switch (problem.code) {
+    case ENOENT: return explain_missing(during);
+    case ENOTDIR: return explain_not_directory(during);
+    case EISDIR:
+    case ENOTEMPTY: return explain_directory(during);
+    case EINVAL: return during == step::receive ? unforeseen(problem) : explain_special(during);
+    case ENXIO:
+    case ENODEV: return explain_special(during);
+    case EACCES:
+    case EPERM: return {403, "the server may not do this here: permission denied"};
+    case EROFS: return {403, "the server's filesystem is read-only"};
+    case ELOOP:
+    case EXDEV:
+      return {403,
+              "the path leads through a symbolic link or out of the root; links are "
+              "not followed"};
+    case ENAMETOOLONG: return {414, "the path or a name in it is too long; choose a shorter one"};
+    case ENOSPC:
+      return {507,
+              "the disk is full; nothing of this upload was kept. Free space on "
+              "the server, then send it again"};
+    case EDQUOT:
+      return {507,
+              "the disk quota is used up; nothing of this upload was kept. Free "
+              "space on the server, then send it again"};
+    case EFBIG: return {413, "the server's filesystem takes no file of this size"};
+    case EMFILE:
+    case ENFILE: return {503, "the server is out of file descriptors; try again later"};
+    case ENOMEM: return {503, "the server is out of memory; try again later"};
+    case ETIMEDOUT: return {408, "nothing arrived for too long; nothing of this upload was kept"};
+    case sluice::code::too_slow:
+      return {408, "the body came too slowly; nothing of this upload was kept"};
+    case sluice::code::end_of_stream:
+      return {400, "the body ended before its promised length; nothing of this upload was kept"};
+    case sluice::code::shutting_down: return {503, "the server is shutting down; try again later"};
+    case sluice::code::durability_unknown: return explain_unknown_durability(during);
+    default: return unforeseen(problem);
+  }
+}
+
+bool nobody_listens(const sluice::error& problem) {
+  return problem.code == ECONNRESET || problem.code == EPIPE || problem.code == ECANCELED;
+}
+
+}  // namespace sluiced

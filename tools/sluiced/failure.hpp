@@ -1,0 +1,25 @@
+// What an error of the library means to the peer.
+#pragma once
+
+#include <cstdint>
+
+#include "refusal.hpp"
+#include "sluice/result.hpp"
+
+namespace sluiced {
+
+// What was being done when it failed: one error means other things in other steps.
+enum class step : std::uint8_t {
+  read,     // opening or reading a file for GET and HEAD
+  place,    // finding where an upload goes, and giving it its name
+  receive,  // taking its body
+  remove,   // DELETE
+};
+
+// Every error maps to an answer; one that nobody foresaw to 500 with its name.
+[[nodiscard]] refusal explain(const sluice::error& problem, step during);
+
+// The peer is gone or the server is ending: nothing can be answered.
+[[nodiscard]] bool nobody_listens(const sluice::error& problem);
+
+}  // namespace sluiced

@@ -1,0 +1,78 @@
+// GET and HEAD: a regular file, whole or one range of it, under conditions.
+#include <fmt/format.h>
+#include <time.h>
+
+#include <utility>
+
+#include "conditions.hpp"
+#include "exchange.hpp"
+#include "failure.hpp"
+#include "http_date.hpp"
+#include "media_type.hpp"
+#include "range.hpp"
+
+namespace sluiced {
+
+namespace {
+
+std::string fields_of(const validators& current) {
+  return fmt::format("ETag: {}\r\nLast-Modified: {}\r\nAccept-Ranges: bytes\r\n", current.etag,
+                     format_http_date(current.modified_seconds));
+}
+
+byte_range wanted_range(const request& asked, const validators& current, std::uint64_t size) {
+  // Range means something for GET only (RFC 9110 section 14.2).
+  const bool applies =
+      asked.method == method::get && range_applies(asked.when, current, ::time(nullptr));
+  return select_range(applies ? std::string_view(asked.range) : std::string_view(), size);
+}
+
+answer unsatisfiable(std::uint64_t size) {
+  answer a =
+      answer_of({416, fmt::format("the file has {} bytes, the range lies behind its end", size)});
+  a.fields = fmt::format("Content-Range: bytes */{}\r\nAccept-Ranges: bytes\r\n", size);
+  return a;
+}
+
+answer describe_file(const exchange& x, const sluice::file_info& info) {
+  const validators current = validators_of(info);
+  const verdict passed = evaluate(x.asked.when, request_kind::reads, &current);
+  if (passed != verdict::proceed) {
+    answer a = answer_of(passed, &current);
+    if (passed == verdict::not_modified) a.fields = fields_of(current);
+    return a;
+  }
+  const byte_range range = wanted_range(x.asked, current, info.bytes);
+  if (range.kind == range_kind::unsatisfiable) return unsatisfiable(info.bytes);
+
+  answer a;
+  a.describes_file = true;
+  a.offset = range.offset;
+  a.length = range.length;
+  a.fields = fields_of(current);
+  fmt::format_to(std::back_inserter(a.fields), "Content-Type: {}\r\n", media_type_of(x.where.path));
+  if (range.kind == range_kind::part) {
+    a.status = 206;
+    fmt::format_to(std::back_inserter(a.fields), "Content-Range: bytes {}-{}/{}\r\n", range.offset,
+                   range.offset + range.length - 1, info.bytes);
+  }
+  return a;
+}
+
+}  // namespace
+
+sluice::task<answer> answer_get(exchange& x) {
+  if (x.where.directory) {
+    const sluice::error is_directory{EISDIR, "open", ""};
+    co_return answer_of(explain(is_directory, step::read));
+  }
+  auto opened = co_await x.home.root().open_file(x.where.path);
+  if (!opened) co_return answer_of(explain(opened.error(), step::read));
+  const sluice::result<sluice::file_info> info = opened->info();
+  if (!info) co_return answer_of(explain(info.error(), step::read));
+  answer a = describe_file(x, *info);
+  if (a.describes_file) a.payload = std::move(*opened);
+  co_return a;
+}
+
+}  // namespace sluiced

@@ -1,0 +1,141 @@
+// sluiced: an HTTP/1.1 server that takes uploads into durable files and serves them back.
+//
+//   main        command line, signals, the life of the process
+//   server      the threads; shard: one engine with its listener and its connections
+//   connection  from the first byte to the last: heads, pipelining, deadlines
+//   head_scan, request, target, conditions, range: what the peer wants (no I/O)
+//   get, put, delete, body, chunk_decoder: carrying it out
+//   response, failure, exchange: the answer
+//   metrics, tally: what is counted
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "server.hpp"
+#include "sluice/knobs.hpp"
+
+namespace {
+
+constexpr int status_failed = 1;
+constexpr int status_usage = 2;
+
+void complain(std::string_view text) { fmt::print(stderr, "sluiced: {}\n", text); }
+
+struct command_line {
+  sluiced::server_options server;
+  std::vector<std::string> settings;
+};
+
+void describe(CLI::App& app, command_line& given) {
+  app.add_option("--root", given.server.root, "Directory that holds the files")->required();
+  app.add_option("--listen", given.server.listen,
+                 "ADDR:PORT, [ADDR]:PORT, or :PORT for all addresses; port 0: the kernel chooses")
+      ->required();
+  app.add_option("--set", given.settings, "knob=value; `sluicectl -a` lists the knobs")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_option("--engines", given.server.engines, "Threads with one engine each")
+      ->check(CLI::Range(1u, 256u))
+      ->capture_default_str();
+}
+
+// Files and environment first: what the command line says wins. False: it says nonsense.
+bool apply_settings(sluice::knobs& knobs, const std::vector<std::string>& settings) {
+  bool sound = true;
+  for (const std::string& setting : settings) {
+    const std::size_t equals = setting.find('=');
+    if (equals == setting.npos) {
+      complain(fmt::format("--set {}: write it as knob=value", setting));
+      sound = false;
+      continue;
+    }
+    const std::string name = setting.substr(0, equals);
+    const std::string value = setting.substr(equals + 1);
+    const sluice::result<void> set = knobs.set(name, value);
+    if (set) continue;
+    complain(
+        fmt::format("--set {}: {}", setting, sluice::explain_refusal(name, value, set.error())));
+    sound = false;
+  }
+  for (const std::string& conflict : knobs.conflicts()) {
+    complain(conflict);
+    sound = false;
+  }
+  return sound;
+}
+
+sluice::knobs knobs_of_machine() {
+  std::vector<sluice::knob_problem> problems;
+  sluice::knobs knobs = sluice::knobs::from_files(&problems);
+  for (const sluice::knob_problem& problem : problems) complain(sluice::describe(problem));
+  return knobs;
+}
+
+// A connection costs a descriptor, an upload one or two more: take what the machine allows.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  static_cast<void>(setrlimit(RLIMIT_NOFILE, &limit));
+}
+
+// Blocked in every thread made from here on; only wait_for_signals() takes them.
+sigset_t block_signals() {
+  sigset_t ending;
+  sigemptyset(&ending);
+  sigaddset(&ending, SIGTERM);
+  sigaddset(&ending, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &ending, nullptr);
+  signal(SIGPIPE, SIG_IGN);  // a reader of our output that went away
+  return ending;
+}
+
+// The first signal lets what runs finish; the second ends the process at once.
+[[noreturn]] void wait_for_signals(sigset_t ending, sluiced::server& server) {
+  int number = 0;
+  while (sigwait(&ending, &number) != 0) continue;
+  server.stop();
+  while (sigwait(&ending, &number) != 0) continue;
+  complain("ended at once by a second signal; running requests were cut off");
+  _exit(status_failed);
+}
+
+int serve(const command_line& given, const sluice::knobs& knobs) {
+  const sigset_t ending = block_signals();
+  sluiced::server server(given.server, knobs);
+  const auto address = server.start();
+  if (!address) {
+    complain(address.error().text);
+    return address.error().status;
+  }
+  std::thread(wait_for_signals, ending, std::ref(server)).detach();
+  fmt::print("listening on {}\n", *address);
+  std::fflush(stdout);
+  server.run();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("sluiced: takes uploads into durable files and serves them back, over HTTP/1.1");
+  command_line given;
+  describe(app, given);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& problem) {
+    return app.exit(problem) == 0 ? 0 : status_usage;
+  }
+  sluice::knobs knobs = knobs_of_machine();
+  if (!apply_settings(knobs, given.settings)) return status_usage;
+  raise_descriptor_limit();
+  return serve(given, knobs);
+}

@@ -1,0 +1,237 @@
+// PUT: checks, then the body into a file without a name, then the name. Nothing is left beneath the
+// root by an upload that does not reach its end: even missing directories are made only then.
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <expected>
+#include <string_view>
+#include <utility>
+
+#include "body.hpp"
+#include "exchange.hpp"
+#include "failure.hpp"
+
+namespace sluiced {
+
+namespace {
+
+// Where an upload will go.
+struct destination {
+  sluice::directory parent;           // the deepest directory of the path that exists
+  std::string missing;                // directories to make beneath it first, "" for none
+  std::string name;                   // in the last of them
+  std::optional<validators> current;  // of the file that has the name now
+};
+
+using checked = std::expected<void, answer>;
+using destination_result = std::expected<destination, answer>;
+
+answer failed(const sluice::error& problem, step during) {
+  return answer_of(explain(problem, during));
+}
+
+std::unexpected<answer> with_receipt(answer a, const sluice::receipt& moved,
+                                     std::string_view durability) {
+  a.fields += fmt::format("Sluice-Receipt: {}\r\n", format_receipt(moved, durability));
+  return std::unexpected(std::move(a));
+}
+
+std::expected<void, refusal> check_request(const exchange& x) {
+  const std::uint64_t limit = x.home.limits().body_bytes_max;
+  if (!x.asked.chunked && !x.asked.content_length)
+    return refuse(411, "an upload needs Content-Length or Transfer-Encoding: chunked");
+  if (x.asked.content_length.value_or(0) > limit)
+    return refuse(413, fmt::format("the body is larger than the {} bytes this server takes "
+                                   "(sluice.http.body_max_bytes)",
+                                   limit));
+  if (x.where.directory)
+    return refuse(409, "the path names a directory; an upload needs the name of a file");
+  return {};
+}
+
+// Opens the deepest directory of the path that exists.
+sluice::task<std::expected<void, answer>> open_parent(exchange& x, destination& to) {
+  split_path split = split_last(x.where.path);
+  to.name = std::move(split.name);
+  std::string existing = std::move(split.parent);
+  for (;;) {
+    auto opened = co_await x.home.root().open_directory(existing, sluice::make_parents::no);
+    if (opened) {
+      to.parent = std::move(*opened);
+      co_return checked{};
+    }
+    const bool to_make = opened.error().code == ENOENT && !existing.empty() &&
+                         x.home.limits().create_parents == sluice::make_parents::yes;
+    if (!to_make) co_return std::unexpected(failed(opened.error(), step::place));
+    split = split_last(existing);
+    to.missing = to.missing.empty() ? split.name : split.name + "/" + to.missing;
+    existing = std::move(split.parent);
+  }
+}
+
+// What has the name now. A directory or a special file is in the way, a missing one is not.
+sluice::task<checked> look_at_name(sluice::directory& parent, destination& to) {
+  to.current.reset();
+  const auto opened = co_await parent.open_file(to.name);
+  if (!opened && opened.error().code == ENOENT) co_return checked{};
+  if (!opened) co_return std::unexpected(failed(opened.error(), step::place));
+  const sluice::result<sluice::file_info> info = opened->info();
+  if (!info) co_return std::unexpected(failed(info.error(), step::place));
+  to.current = validators_of(*info);
+  co_return checked{};
+}
+
+checked check_conditions(const exchange& x, const destination& to) {
+  const validators* current = to.current ? &*to.current : nullptr;
+  const verdict passed = evaluate(x.asked.when, request_kind::changes, current);
+  if (passed == verdict::proceed) return {};
+  return std::unexpected(answer_of(passed, current));
+}
+
+sluice::task<checked> find_destination(exchange& x, destination& to) {
+  checked found = co_await open_parent(x, to);
+  if (!found) co_return found;
+  if (to.missing.empty()) found = co_await look_at_name(to.parent, to);
+  if (!found) co_return found;
+  co_return check_conditions(x, to);
+}
+
+// Whether there is memory for a body at all. The block goes back at once: the transfer takes its
+// own, this only keeps a body from being asked for that nobody could receive.
+sluice::task<checked> check_budget(exchange& x) {
+  const auto block = co_await x.home.engine().acquire_block(x.home.limits().head_timeout);
+  if (block) co_return checked{};
+  co_return std::unexpected(busy("the server has no memory for another upload; try again later"));
+}
+
+// Asks for the body, once it is sure that it is wanted and has room. A peer that sends it already
+// needs no asking (RFC 9110 section 10.1.1).
+sluice::task<checked> invite_body(exchange& x, sluice::file& into) {
+  if (!x.asked.expects_continue || !x.asked.has_body() || !x.input.empty()) co_return checked{};
+  if (x.asked.content_length && x.home.limits().preallocate) {
+    const auto reserved = co_await into.reserve(*x.asked.content_length);
+    if (!reserved && reserved.error().code != EOPNOTSUPP)
+      co_return std::unexpected(failed(reserved.error(), step::receive));
+  }
+  constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+  const auto sent =
+      co_await x.peer.send(std::as_bytes(std::span(go_on)), x.home.limits().idle_timeout);
+  if (!sent) co_return std::unexpected(failed(sent.error(), step::receive));
+  co_return checked{};
+}
+
+answer explain_body(exchange& x, const sluice::error& problem) {
+  tally::add(x.home.counts().uploads_aborted);
+  if (problem.code == ETIMEDOUT || problem.code == sluice::code::too_slow)
+    tally::add(x.home.counts().timeouts);
+  if (problem.code == EBADMSG)
+    return answer_of({400,
+                      "the chunked coding of the body is broken; nothing of this upload was "
+                      "kept"});
+  if (problem.code == EFBIG && x.asked.chunked)
+    return answer_of({413,
+                      "the body is larger than this server takes "
+                      "(sluice.http.body_max_bytes); nothing of this upload was kept"});
+  return failed(problem, step::receive);
+}
+
+sluice::task<checked> receive_body(exchange& x, sluice::file& into, sluice::receipt& moved) {
+  sluice::result<void> received;
+  if (x.asked.chunked)
+    received = co_await receive_chunked(x, into, moved);
+  else
+    received = co_await receive_sized(x, into, moved);
+  if (received) co_return checked{};
+  // The space is free again before the peer hears of it.
+  const auto closed = co_await into.close();
+  static_cast<void>(closed);
+  co_return with_receipt(explain_body(x, received.error()), moved, "none");
+}
+
+// Publishes under a name that nobody has; when somebody was faster, that decides between 201 and
+// 204, and is what If-None-Match: * forbids.
+sluice::task<sluice::result<void>> give_name(exchange& x, sluice::file& from, sluice::directory& in,
+                                             destination& to) {
+  sluice::publish_options options;
+  options.wanted = x.home.limits().durability;
+  if (!to.current) {
+    options.existing = sluice::existing_name::keep;
+    const auto created = co_await sluice::publish(from, in, to.name, options);
+    if (created || created.error().code != EEXIST) co_return created;
+    if (!x.asked.when.if_none_match.empty()) co_return created;
+    to.current = validators();
+  }
+  options.existing = sluice::existing_name::replace;
+  const auto replaced = co_await sluice::publish(from, in, to.name, options);
+  co_return replaced;
+}
+
+answer explain_publish(const sluice::error& problem) {
+  if (problem.code == EEXIST)
+    return answer_of({412,
+                      "a file of this name was made meanwhile, and If-None-Match forbids to "
+                      "replace it"});
+  return failed(problem, step::place);
+}
+
+sluice::task<checked> publish_upload(exchange& x, sluice::file& from, destination& to,
+                                     const sluice::receipt& moved) {
+  if (!to.missing.empty()) {
+    auto made = co_await to.parent.open_directory(to.missing, sluice::make_parents::yes);
+    if (!made) co_return with_receipt(failed(made.error(), step::place), moved, "none");
+    to.parent = std::move(*made);
+  }
+  // The body took its time: what the conditions compare with may be another file by now.
+  if (x.asked.when.guards_change()) {
+    checked still = co_await look_at_name(to.parent, to);
+    if (still) still = check_conditions(x, to);
+    if (!still) co_return with_receipt(std::move(still.error()), moved, "none");
+  }
+  const auto named = co_await give_name(x, from, to.parent, to);
+  if (named) co_return checked{};
+  const bool unknown = named.error().code == sluice::code::durability_unknown;
+  co_return with_receipt(explain_publish(named.error()), moved, unknown ? "unknown" : "none");
+}
+
+answer answer_published(const exchange& x, const sluice::file& published, const destination& to,
+                        const sluice::receipt& moved) {
+  answer a;
+  a.status = to.current ? 204 : 201;
+  if (!to.current) a.fields = fmt::format("Location: {}\r\n", encode_path(x.where.path));
+  const sluice::result<sluice::file_info> info = published.info();
+  if (info) a.fields += fmt::format("ETag: {}\r\n", validators_of(*info).etag);
+  a.fields += fmt::format("Sluice-Receipt: {}\r\n",
+                          format_receipt(moved, sluice::name(x.home.limits().durability)));
+  return a;
+}
+
+// From an accepted request to its answer.
+sluice::task<answer> upload(exchange& x, destination& to) {
+  auto created = co_await to.parent.create();
+  if (!created) co_return failed(created.error(), step::place);
+  sluice::file into = std::move(*created);
+
+  checked done = co_await invite_body(x, into);
+  if (!done) co_return std::move(done.error());
+  sluice::receipt moved;
+  done = co_await receive_body(x, into, moved);
+  if (!done) co_return std::move(done.error());
+  done = co_await publish_upload(x, into, to, moved);
+  if (!done) co_return std::move(done.error());
+  co_return answer_published(x, into, to, moved);
+}
+
+}  // namespace
+
+sluice::task<answer> answer_put(exchange& x) {
+  const std::expected<void, refusal> sound = check_request(x);
+  if (!sound) co_return answer_of(sound.error());
+  destination to;
+  checked passed = co_await find_destination(x, to);
+  if (passed && x.asked.has_body()) passed = co_await check_budget(x);
+  if (!passed) co_return std::move(passed.error());
+  answer a = co_await upload(x, to);
+  co_return a;
+}
+
+}  // namespace sluiced

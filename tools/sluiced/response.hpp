@@ -1,0 +1,46 @@
+// Answers, and how their heads look on the wire.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "refusal.hpp"
+#include "request.hpp"
+#include "sluice/file.hpp"
+#include "sluice/transfer.hpp"
+
+namespace sluiced {
+
+// What a handler answers. The body is either `text` or the range of `payload`, never both.
+struct answer {
+  int status = 200;
+  std::string fields;                   // further lines, each "Name: value\r\n"
+  std::string text;                     // text/plain
+  std::optional<sluice::file> payload;  // of a GET
+  std::uint64_t offset = 0;             // in the payload
+  std::uint64_t length = 0;             // of the payload; HEAD says it and sends nothing
+  bool describes_file = false;          // the length is the payload's: 200 and 206 of GET and HEAD
+};
+
+// With "status reason: sentence" as the body, so that a person who runs curl sees what happened.
+[[nodiscard]] answer answer_of(const refusal& why);
+
+// A refusal for want of a resource that comes back: with Retry-After.
+[[nodiscard]] answer busy(std::string_view why);
+
+enum class connection_field : std::uint8_t { none, close, keep_alive };
+
+// The head of an answer, its empty line included. `date_seconds` is now.
+[[nodiscard]] std::string format_head(const answer& a, connection_field connection,
+                                      std::int64_t date_seconds);
+
+[[nodiscard]] std::string_view reason_phrase(int status);
+
+// The value of Sluice-Receipt: `path=direct; reason="..."; copies=1; bytes=5; durability=durable`.
+// `durability` is "durable", "stored", "unknown" after a failed sync, or "none" when nothing was
+// published.
+[[nodiscard]] std::string format_receipt(const sluice::receipt& moved, std::string_view durability);
+
+}  // namespace sluiced

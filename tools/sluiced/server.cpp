@@ -1,0 +1,65 @@
+#include "server.hpp"
+
+#include <utility>
+
+namespace sluiced {
+
+server::server(server_options options, const sluice::knobs& knobs)
+    : options_(std::move(options)),
+      going_(go_.get_future().share()),
+      all_ended_(static_cast<std::ptrdiff_t>(options_.engines)) {
+  for (unsigned i = 0; i < options_.engines; ++i)
+    shards_.push_back(std::make_unique<shard>(i, knobs, shards_));
+}
+
+server::~server() {
+  if (!gone_) go_.set_value(false);
+  join();
+}
+
+// One after the other: the first one's port is everybody's.
+std::expected<std::string, start_failure> server::start() {
+  std::string address = options_.listen;
+  for (const auto& one : shards_) {
+    const started done = start_shard(*one, address);
+    if (!done) return std::unexpected(done.error());
+    address = one->address();
+  }
+  return address;
+}
+
+server::started server::start_shard(shard& one, const std::string& address) {
+  std::promise<started> tell;
+  std::future<started> told = tell.get_future();
+  threads_.emplace_back([this, &one, address, promise = std::move(tell)]() mutable {
+    live(one, address, std::move(promise));
+  });
+  return told.get();
+}
+
+// The life of a shard's thread. No engine goes away before all have ended: the metrics page of one
+// reads the counters of the others.
+void server::live(shard& one, const std::string& address, std::promise<started> tell) {
+  started done = one.start(options_.root, address, options_.engines > 1);
+  const bool sound = done.has_value();
+  tell.set_value(std::move(done));
+  if (sound && going_.get()) {
+    one.run();
+    all_ended_.arrive_and_wait();
+  }
+  one.close();
+}
+
+void server::run() {
+  gone_ = true;
+  go_.set_value(true);
+  join();
+}
+
+void server::stop() {
+  for (const auto& one : shards_) one->stop();
+}
+
+void server::join() { threads_.clear(); }
+
+}  // namespace sluiced

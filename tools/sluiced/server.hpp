@@ -1,0 +1,49 @@
+// All shards of the process and their threads.
+#pragma once
+
+#include <barrier>
+#include <expected>
+#include <future>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "shard.hpp"
+
+namespace sluiced {
+
+struct server_options {
+  std::string root;
+  std::string listen;
+  unsigned engines = 1;
+};
+
+// Used by one thread, but for stop().
+class server {
+ public:
+  server(server_options options, const sluice::knobs& knobs);
+  ~server();
+
+  // Starts every engine; yields the address, with the port the kernel chose. Nothing is accepted
+  // before run().
+  std::expected<std::string, start_failure> start();
+  void run();   // until stop(), and until every connection has ended
+  void stop();  // any thread, after start()
+
+ private:
+  using started = std::expected<void, start_failure>;
+
+  started start_shard(shard& one, const std::string& address);
+  void live(shard& one, const std::string& address, std::promise<started> tell);
+  void join();
+
+  const server_options options_;
+  fleet shards_;
+  std::promise<bool> go_;  // true: run; false: another shard could not start
+  std::shared_future<bool> going_;
+  bool gone_ = false;
+  std::barrier<> all_ended_;
+  std::vector<std::jthread> threads_;
+};
+
+}  // namespace sluiced

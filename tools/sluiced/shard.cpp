@@ -1,0 +1,215 @@
+#include "shard.hpp"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <string_view>
+#include <utility>
+
+#include "connection.hpp"
+
+namespace sluiced {
+
+namespace {
+
+constexpr std::size_t sink_bytes = 64 * 1024;
+// So many at a time are told that there are too many; beyond that a connection is closed unheard.
+constexpr std::size_t refusing_max = 64;
+constexpr std::chrono::milliseconds accept_pause{100};
+
+void say(std::string_view text) { fmt::print(stderr, "sluiced: {}\n", text); }
+
+void log(sluice::log_level level, std::string_view text) {
+  if (level == sluice::log_level::warning) say(text);
+}
+
+start_failure explain_root(const std::string& path, const sluice::error& problem) {
+  std::string_view what = "make it a directory that this user may read and write";
+  if (problem.code == ENOENT) what = "there is no such directory; create it or name another";
+  if (problem.code == ENOTDIR) what = "this is not a directory; name one";
+  return {1, fmt::format("--root {}: {} ({})", path, what, sluice::describe(problem))};
+}
+
+start_failure explain_listen(const std::string& address, const sluice::error& problem) {
+  if (problem.code == EINVAL)
+    return {2, fmt::format("--listen {}: this is no ADDR:PORT; write 127.0.0.1:8080, [::1]:8080, "
+                           "or :8080 for all addresses",
+                           address)};
+  std::string_view what = "choose another address or port";
+  if (problem.code == EADDRINUSE) what = "somebody listens there already; choose another port";
+  if (problem.code == EACCES) what = "this port needs a privilege; choose one from 1024 on";
+  if (problem.code == EADDRNOTAVAIL) what = "this machine does not have that address";
+  return {1, fmt::format("--listen {}: {} ({})", address, what, sluice::describe(problem))};
+}
+
+}  // namespace
+
+connection::connection(shard& home, sluice::stream& peer, purpose why)
+    : home_(home), peer_(peer), why_(why) {
+  ++home_.count_of(why_);
+  tally::add(home_.counts_.connections_open);
+}
+
+connection::~connection() {
+  wake();
+  --home_.count_of(why_);
+  tally::subtract(home_.counts_.connections_open);
+  home_.connection_ended();
+}
+
+void connection::rest() {
+  home_.idle_.push_back(*this);
+  // The end of the server may have come while this connection was busy.
+  if (home_.stopping_) static_cast<void>(peer_.shutdown(SHUT_RD));
+}
+
+void connection::wake() {
+  if (is_linked()) home_.idle_.erase(shard::idle_list::s_iterator_to(*this));
+}
+
+shard::shard(unsigned index, sluice::knobs knobs, const fleet& all)
+    : index_(index),
+      knobs_(std::move(knobs)),
+      all_(all),
+      limits_(settings_from(knobs_)),
+      sink_(sink_bytes) {}
+
+std::expected<void, start_failure> shard::start(const std::string& root, const std::string& address,
+                                                bool reuse_port) {
+  sluice::result<sluice::engine> made = sluice::engine::create(knobs_, log);
+  if (!made)
+    return std::unexpected(
+        start_failure{1, fmt::format("cannot start an engine: {}; see sluicectl probe, or lower "
+                                     "sluice.memory.arena_bytes",
+                                     sluice::describe(made.error()))});
+  engine_.emplace(std::move(*made));
+  const std::expected<void, start_failure> opened = open_root(root);
+  if (!opened) return opened;
+
+  sluice::listen_options options;
+  options.backlog = limits_.backlog;
+  options.reuse_port = reuse_port;
+  if (reuse_port && index_ == 0) {
+    const std::expected<void, start_failure> alone = check_address_is_free(address);
+    if (!alone) return alone;
+  }
+  sluice::result<sluice::listener> listening = sluice::listener::open(*engine_, address, options);
+  if (!listening) return std::unexpected(explain_listen(address, listening.error()));
+  listener_.emplace(std::move(*listening));
+  return {};
+}
+
+std::expected<void, start_failure> shard::open_root(const std::string& path) {
+  std::optional<sluice::error> problem;
+  engine_->start(sluice::directory::open(*engine_, path),
+                 [this, &problem](sluice::result<sluice::directory> opened) {
+                   if (opened)
+                     root_ = std::move(*opened);
+                   else
+                     problem = opened.error();
+                 });
+  engine_->run();
+  if (problem) return std::unexpected(explain_root(path, *problem));
+  return {};
+}
+
+// SO_REUSEPORT would share the port with another server of the same user, who hears of it last.
+std::expected<void, start_failure> shard::check_address_is_free(const std::string& address) {
+  const sluice::result<sluice::listener> probe = sluice::listener::open(*engine_, address);
+  if (!probe) return std::unexpected(explain_listen(address, probe.error()));
+  return {};
+}
+
+void shard::run() {
+  accepting_ = engine_->spawn(accept_loop());
+  engine_->run();
+}
+
+void shard::stop() {
+  engine_->post([this] { begin_stop(); });
+}
+
+void shard::close() {
+  listener_.reset();
+  root_ = sluice::directory();
+  engine_.reset();
+}
+
+sluice::task<void> shard::accept_loop() {
+  while (!stopping_) {
+    auto accepted = co_await listener_->accept();
+    if (accepted) {
+      admit(std::move(*accepted));
+      continue;
+    }
+    if (accepted.error().code == ECANCELED) break;
+    if (!explain_accept(accepted.error())) continue;
+    const auto rested = co_await engine_->sleep_for(accept_pause);
+    if (!rested) break;
+  }
+  listener_->close();
+}
+
+void shard::admit(sluice::stream peer) {
+  tally::add(counts_.connections);
+  if (serving_ < limits_.connections_max) {
+    said_out_of_descriptors_ = false;
+    engine_->spawn(serve_connection(*this, std::move(peer)));
+    return;
+  }
+  // One that only waits makes room for one that has something to say.
+  if (!idle_.empty()) {
+    connection& oldest = idle_.front();
+    oldest.wake();
+    static_cast<void>(oldest.peer().shutdown(SHUT_RDWR));
+    engine_->spawn(serve_connection(*this, std::move(peer)));
+    return;
+  }
+  if (refusing_ == refusing_max) return;
+  engine_->spawn(refuse_connection(*this, std::move(peer)));
+}
+
+// Whether to pause. What a peer did to its own connection is no reason to.
+bool shard::explain_accept(const sluice::error& problem) {
+  switch (problem.code) {
+    case ECONNABORTED:
+    case EPROTO:
+    case EPERM:
+    case EAGAIN:
+    case EINTR: return false;
+    default: break;
+  }
+  if (!said_out_of_descriptors_)
+    say(
+        fmt::format("cannot accept: {}; pausing. Raise the limit of open files (ulimit -n) or "
+                    "lower sluice.http.connections_max",
+                    sluice::describe(problem)));
+  said_out_of_descriptors_ = true;
+  return true;
+}
+
+void shard::begin_stop() {
+  if (stopping_) return;
+  stopping_ = true;
+  engine_->cancel(accepting_);
+  for (connection& idle : idle_) static_cast<void>(idle.peer().shutdown(SHUT_RD));
+  if (serving_ + refusing_ == 0) return;
+  if (limits_.grace.count() == 0)
+    engine_->cancel_all();
+  else
+    grace_ = engine_->spawn(grace_time());
+}
+
+sluice::task<void> shard::grace_time() {
+  const auto over = co_await engine_->sleep_for(limits_.grace);
+  if (over) engine_->cancel_all();
+}
+
+void shard::connection_ended() {
+  if (stopping_ && serving_ + refusing_ == 0 && grace_) engine_->cancel(*grace_);
+}
+
+}  // namespace sluiced

@@ -1,0 +1,118 @@
+// One engine of the server, on its own thread: its listener, its connections, its end.
+#pragma once
+
+#include <boost/intrusive/list.hpp>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "settings.hpp"
+#include "sluice/engine.hpp"
+#include "sluice/file.hpp"
+#include "sluice/stream.hpp"
+#include "tally.hpp"
+
+namespace sluiced {
+
+class shard;
+
+// Every shard of the process; fixed before the first connection is accepted.
+using fleet = std::vector<std::unique_ptr<shard>>;
+
+// Why a server does not start, and the exit status that says so.
+struct start_failure {
+  int status = 1;  // 2: the command line is wrong; 1: the machine refuses
+  std::string text;
+};
+
+// Why a connection is open: for its requests, or only to hear that there are too many.
+enum class purpose : std::uint8_t { serve, refuse };
+
+// What the shard knows of an open connection. Lives in the connection's frame, and is all of ours
+// that an idle connection holds besides its op.
+class connection : public boost::intrusive::list_base_hook<> {
+ public:
+  connection(shard& home, sluice::stream& peer, purpose why);
+  connection(const connection&) = delete;
+  connection& operator=(const connection&) = delete;
+  ~connection();
+
+  // Between requests: the shard may close it at any time.
+  void rest();
+  void wake();
+
+  [[nodiscard]] shard& home() { return home_; }
+  [[nodiscard]] sluice::stream& peer() { return peer_; }
+
+ private:
+  shard& home_;
+  sluice::stream& peer_;
+  purpose why_;
+};
+
+// All members but stop() are for the shard's thread, between start() and the end of run().
+class shard {
+ public:
+  shard(unsigned index, sluice::knobs knobs, const fleet& all);
+
+  // Makes the engine, opens the root, listens. On the thread that will run().
+  std::expected<void, start_failure> start(const std::string& root, const std::string& address,
+                                           bool reuse_port);
+  void run();    // until stopped and every connection has ended
+  void stop();   // any thread, once started: no new connections, the rest within the grace time
+  void close();  // gives everything back; after the run() of every shard
+
+  [[nodiscard]] unsigned index() const { return index_; }
+  [[nodiscard]] std::string address() const { return listener_->address(); }
+  [[nodiscard]] sluice::engine& engine() { return *engine_; }
+  [[nodiscard]] sluice::directory& root() { return root_; }
+  [[nodiscard]] const settings& limits() const { return limits_; }
+  [[nodiscard]] const fleet& all() const { return all_; }
+  [[nodiscard]] tally& counts() { return counts_; }
+  [[nodiscard]] bool stopping() const { return stopping_; }
+  // Where bytes go that nobody will look at: shared by all connections that drain.
+  [[nodiscard]] std::span<std::byte> sink() { return sink_; }
+
+ private:
+  friend class connection;
+  using idle_list = boost::intrusive::list<connection>;
+
+  std::expected<void, start_failure> open_root(const std::string& path);
+  std::expected<void, start_failure> check_address_is_free(const std::string& address);
+  sluice::task<void> accept_loop();
+  sluice::task<void> grace_time();
+  void admit(sluice::stream peer);
+  [[nodiscard]] bool explain_accept(const sluice::error& problem);
+  void begin_stop();
+  [[nodiscard]] std::size_t& count_of(purpose why) {
+    return why == purpose::serve ? serving_ : refusing_;
+  }
+  void connection_ended();
+
+  // Fixed from start() on.
+  const unsigned index_;
+  const sluice::knobs knobs_;
+  const fleet& all_;
+  settings limits_;
+  std::vector<std::byte> sink_;
+
+  // The engine before what must not outlive it.
+  std::optional<sluice::engine> engine_;
+  sluice::directory root_;
+  std::optional<sluice::listener> listener_;
+
+  tally counts_;
+  idle_list idle_;  // who has waited longest comes first
+  std::size_t serving_ = 0;
+  std::size_t refusing_ = 0;
+  sluice::task_handle accepting_;
+  std::optional<sluice::task_handle> grace_;
+  bool stopping_ = false;
+  bool said_out_of_descriptors_ = false;
+};
+
+}  // namespace sluiced

@@ -5,18 +5,22 @@
 #include <expected>
 #include <string>
 
+#include "sluice/api.hpp"
+
 namespace sluice {
 
 // Codes of sluice's own, above every errno value (errno(3): at most 4095 on Linux).
 namespace code {
-inline constexpr int durability_unknown = 5001;  // a sync failed: what is on the disk is unknown, for good
-inline constexpr int end_of_stream = 5002;       // the peer closed before the promised length
-inline constexpr int path_unavailable = 5003;    // a forced path cannot carry this transfer
-inline constexpr int too_slow = 5004;            // the peer stayed below the minimum rate
-inline constexpr int shutting_down = 5005;       // the engine takes no new work
-inline constexpr int out_of_range = 5006;        // a knob's value outside its range: the value is unchanged
-inline constexpr int unknown_name = 5007;        // no knob or counter of that name
-inline constexpr int start_only = 5008;          // a start-only knob cannot change in a running engine
+inline constexpr int durability_unknown =
+    5001;  // a sync failed: what is on the disk is unknown, for good
+inline constexpr int end_of_stream = 5002;     // the peer closed before the promised length
+inline constexpr int path_unavailable = 5003;  // a forced path cannot carry this transfer
+inline constexpr int too_slow = 5004;          // the peer stayed below the minimum rate
+inline constexpr int shutting_down = 5005;     // the engine takes no new work
+inline constexpr int out_of_range =
+    5006;  // a knob's value outside its range: the value is unchanged
+inline constexpr int unknown_name = 5007;  // no knob or counter of that name
+inline constexpr int start_only = 5008;    // a start-only knob cannot change in a running engine
 }  // namespace code
 
 // Why a call failed. Trivially copyable; both texts are string literals and live for ever.
@@ -37,10 +41,11 @@ using result = std::expected<T, error>;
   return std::unexpected(error{error_code, op, where});
 }
 
-// "fdatasync: Input/output error (EIO) in publish: sync of the file", for logs and people. Any thread.
-[[nodiscard]] std::string describe(const error& e);
+// "fdatasync: Input/output error (EIO) in publish: sync of the file", for logs and people. Any
+// thread.
+[[nodiscard]] SLUICE_API std::string describe(const error& e);
 
 // The symbolic name of an error code: "ENOSPC", "durability_unknown". Any thread, never null.
-[[nodiscard]] const char* code_name(int error_code);
+[[nodiscard]] SLUICE_API const char* code_name(int error_code);
 
 }  // namespace sluice

@@ -1,0 +1,59 @@
+#include "kernel/file_info.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cstring>
+
+#include "kernel/uapi.hpp"
+
+namespace sluice::kernel {
+namespace {
+
+constexpr std::uint32_t trial_alignment_bytes = 4096;
+
+std::uint32_t field_at(const struct statx& info, std::size_t offset) {
+  std::uint32_t value = 0;
+  std::memcpy(&value, reinterpret_cast<const char*>(&info) + offset, sizeof value);
+  return value;
+}
+
+}  // namespace
+
+direct_alignment alignment_of(int fd) {
+  struct statx info{};
+  const bool known = ::statx(fd, "", AT_EMPTY_PATH, uapi::statx_dioalign, &info) == 0;
+  if (known && (info.stx_mask & uapi::statx_dioalign) != 0) {
+    return {field_at(info, uapi::statx_dio_mem_align_offset),
+            field_at(info, uapi::statx_dio_offset_align_offset)};
+  }
+  if (set_direct(fd, true) != 0) return {};
+  [[maybe_unused]] const int off = set_direct(fd, false);
+  return {trial_alignment_bytes, trial_alignment_bytes};
+}
+
+int set_direct(int fd, bool on) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0) return errno;
+  const int wanted = on ? flags | O_DIRECT : flags & ~O_DIRECT;
+  if (wanted == flags) return 0;
+  return ::fcntl(fd, F_SETFL, wanted) == 0 ? 0 : errno;
+}
+
+result<inode_info> inode_of(int fd) {
+  struct stat info{};
+  if (::fstat(fd, &info) != 0) return fail(errno, "fstat");
+  return inode_info{
+      .bytes = static_cast<std::uint64_t>(info.st_size),
+      .inode = info.st_ino,
+      .modified_ns = std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec,
+      .mode = info.st_mode,
+  };
+}
+
+bool is_append(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  return flags >= 0 && (flags & O_APPEND) != 0;
+}
+
+}  // namespace sluice::kernel

@@ -1,0 +1,35 @@
+// What an open file says of itself. None of these waits for a disk: the inode is in memory.
+#pragma once
+
+#include <cstdint>
+
+#include "sluice/result.hpp"
+
+namespace sluice::kernel {
+
+// What O_DIRECT asks of this file (kernel-notes/direct_write_alignment.md). Zero: not by O_DIRECT.
+struct direct_alignment {
+  std::uint32_t memory_bytes = 0;
+  std::uint32_t offset_bytes = 0;
+  [[nodiscard]] bool possible() const { return offset_bytes != 0; }
+};
+
+// By STATX_DIOALIGN; where the kernel or the filesystem does not report it, `by_trial` alignment is
+// 4096 for a filesystem that accepts O_DIRECT, and the first write is the trial.
+[[nodiscard]] direct_alignment alignment_of(int fd);
+
+// Switches O_DIRECT of an open descriptor: 0 or an errno (EINVAL where the filesystem cannot).
+[[nodiscard]] int set_direct(int fd, bool on);
+
+struct inode_info {
+  std::uint64_t bytes = 0;
+  std::uint64_t inode = 0;
+  std::int64_t modified_ns = 0;
+  std::uint32_t mode = 0;
+};
+[[nodiscard]] result<inode_info> inode_of(int fd);
+
+// Whether the descriptor was opened with O_APPEND (kernel-notes/append_ignores_offset.md).
+[[nodiscard]] bool is_append(int fd);
+
+}  // namespace sluice::kernel

@@ -1,0 +1,84 @@
+// One io_uring instance: set-up with what this kernel takes, submission, completion, registration.
+// Everything is for the thread that made it (IORING_SETUP_SINGLE_ISSUER,
+// kernel-notes/defer_taskrun_needs_owner.md).
+#pragma once
+
+#include <liburing.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "sluice/result.hpp"
+
+namespace sluice::kernel {
+
+struct ring_options {
+  unsigned entries = 256;
+  unsigned completion_entries = 4096;
+  unsigned workers_max = 16;
+};
+
+// A set-up flag and whether this kernel took it.
+struct ring_feature {
+  const char* name;
+  bool present;
+  std::string reason;
+};
+
+class ring {
+ public:
+  // Tries every flag that helps and drops those refused; on ENOMEM makes a smaller ring. The error
+  // is that of the plainest ring possible: EPERM, ENOSYS, ENOMEM, EINVAL.
+  static result<ring> make(const ring_options& options);
+  ring(ring&& other) noexcept;
+  ring& operator=(ring&&) = delete;
+  ~ring();
+
+  [[nodiscard]] unsigned completion_entries() const { return ring_.cq.ring_entries; }
+  [[nodiscard]] unsigned submission_entries() const { return ring_.sq.ring_entries; }
+  [[nodiscard]] int fd() const { return ring_.ring_fd; }
+  [[nodiscard]] const std::vector<ring_feature>& features() const { return features_; }
+
+  // An empty entry, or null while the submission queue is full: submit first.
+  [[nodiscard]] io_uring_sqe* entry() { return io_uring_get_sqe(&ring_); }
+  [[nodiscard]] unsigned staged() const { return io_uring_sq_ready(&ring_); }
+
+  // Hands the staged entries over and waits until one completion is there or `timeout_ns` has
+  // passed (negative: no limit, 0: only what is ready). Returns 0 or the errno of
+  // io_uring_enter(2); ETIME and EINTR are no errors.
+  int submit_and_wait(std::int64_t timeout_ns);
+  int submit();
+
+  // Calls seen(user_data, result, flags) for each completion that is ready and releases them all at
+  // once.
+  template <class Seen>
+  unsigned harvest(Seen seen) {
+    unsigned head = 0;
+    unsigned count = 0;
+    io_uring_cqe* cqe = nullptr;
+    io_uring_for_each_cqe(&ring_, head, cqe) {
+      seen(cqe->user_data, cqe->res, cqe->flags);
+      ++count;
+    }
+    io_uring_cq_advance(&ring_, count);
+    return count;
+  }
+  [[nodiscard]] bool overflown() const { return io_uring_cq_has_overflow(&ring_); }
+
+  // Registers the ranges as fixed buffers 0, 1, ...; an errno, 0 when done.
+  int register_buffers(std::span<const iovec> ranges);
+  // Which opcodes the kernel knows, index = opcode.
+  [[nodiscard]] std::vector<bool> supported_opcodes();
+
+ private:
+  ring() = default;
+  int set_up(unsigned entries, const ring_options& options, unsigned flags);
+  io_uring ring_{};
+  bool made_ = false;
+  std::vector<ring_feature> features_;
+};
+
+}  // namespace sluice::kernel

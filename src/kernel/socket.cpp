@@ -1,0 +1,130 @@
+#include "kernel/socket.hpp"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <charconv>
+#include <cstring>
+
+namespace sluice::kernel {
+namespace {
+
+struct socket_address {
+  sockaddr_storage storage{};
+  socklen_t bytes = 0;
+};
+
+result<std::uint16_t> parse_port(std::string_view text) {
+  std::uint16_t port = 0;
+  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), port);
+  if (problem != std::errc{} || end != text.data() + text.size())
+    return fail(EINVAL, "listen", "port");
+  return port;
+}
+
+result<socket_address> parse_address(std::string_view text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) return fail(EINVAL, "listen", "address without a port");
+  const result<std::uint16_t> port = parse_port(text.substr(colon + 1));
+  if (!port) return std::unexpected(port.error());
+  std::string host(text.substr(0, colon));
+  socket_address parsed;
+  if (host.empty()) host = "[::]";
+  if (host.starts_with('[') && host.ends_with(']')) {
+    auto* v6 = reinterpret_cast<sockaddr_in6*>(&parsed.storage);
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(*port);
+    host = host.substr(1, host.size() - 2);
+    if (::inet_pton(AF_INET6, host.c_str(), &v6->sin6_addr) != 1) {
+      return fail(EINVAL, "listen", "not an IPv6 address");
+    }
+    parsed.bytes = sizeof *v6;
+    return parsed;
+  }
+  auto* v4 = reinterpret_cast<sockaddr_in*>(&parsed.storage);
+  v4->sin_family = AF_INET;
+  v4->sin_port = htons(*port);
+  if (::inet_pton(AF_INET, host.c_str(), &v4->sin_addr) != 1) {
+    return fail(EINVAL, "listen", "not an IP address");
+  }
+  parsed.bytes = sizeof *v4;
+  return parsed;
+}
+
+void set_option(int fd, int level, int name, int value) {
+  // Conveniences all: a kernel that refuses one serves as well without it.
+  [[maybe_unused]] const int ignored = ::setsockopt(fd, level, name, &value, sizeof value);
+}
+
+}  // namespace
+
+result<void> set_mode(int fd, socket_mode mode) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0) return fail(errno, "fcntl", "socket mode");
+  const int wanted = mode == socket_mode::non_blocking ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+  if (wanted != flags && ::fcntl(fd, F_SETFL, wanted) != 0)
+    return fail(errno, "fcntl", "socket mode");
+  return {};
+}
+
+result<void> require_stream_socket(int fd) {
+  int type = 0;
+  socklen_t bytes = sizeof type;
+  if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &bytes) != 0)
+    return fail(errno, "getsockopt", "stream");
+  if (type != SOCK_STREAM) return fail(EOPNOTSUPP, "getsockopt", "stream: not SOCK_STREAM");
+  return {};
+}
+
+void set_no_delay(int fd) { set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
+
+result<unique_fd> listen_at(const listen_request& request) {
+  const result<socket_address> address = parse_address(request.address);
+  if (!address) return std::unexpected(address.error());
+  const int family = address->storage.ss_family;
+  unique_fd fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd) return fail(errno, "socket", "listen");
+  set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+  if (family == AF_INET6) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
+  if (request.reuse_port) set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1);
+  if (const result<void> mode = set_mode(fd.get(), request.mode); !mode) {
+    return std::unexpected(mode.error());
+  }
+  const auto* where = reinterpret_cast<const sockaddr*>(&address->storage);
+  if (::bind(fd.get(), where, address->bytes) != 0) return fail(errno, "bind", "listen");
+  if (::listen(fd.get(), request.backlog) != 0) return fail(errno, "listen", "listen");
+  return fd;
+}
+
+static bool name_of(int fd, sockaddr_storage& storage) {
+  socklen_t bytes = sizeof storage;
+  return ::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &bytes) == 0;
+}
+
+std::uint16_t local_port(int fd) {
+  sockaddr_storage storage{};
+  if (!name_of(fd, storage)) return 0;
+  if (storage.ss_family == AF_INET6)
+    return ntohs(reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port);
+  if (storage.ss_family == AF_INET)
+    return ntohs(reinterpret_cast<sockaddr_in*>(&storage)->sin_port);
+  return 0;
+}
+
+std::string local_address(int fd) {
+  sockaddr_storage storage{};
+  if (!name_of(fd, storage)) return {};
+  char text[INET6_ADDRSTRLEN] = {};
+  const std::string port = std::to_string(local_port(fd));
+  if (storage.ss_family == AF_INET6) {
+    ::inet_ntop(AF_INET6, &reinterpret_cast<sockaddr_in6*>(&storage)->sin6_addr, text, sizeof text);
+    return "[" + std::string(text) + "]:" + port;
+  }
+  if (storage.ss_family != AF_INET) return {};
+  ::inet_ntop(AF_INET, &reinterpret_cast<sockaddr_in*>(&storage)->sin_addr, text, sizeof text);
+  return std::string(text) + ":" + port;
+}
+
+}  // namespace sluice::kernel

@@ -1,0 +1,37 @@
+// Sockets: making a listener, and the mode a backend needs.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "kernel/fd.hpp"
+#include "sluice/result.hpp"
+
+namespace sluice::kernel {
+
+// How sockets of one engine are opened: the ring wants them blocking, epoll non-blocking
+// (kernel-notes/nonblocking_socket_eagain_cqe.md).
+enum class socket_mode : std::uint8_t { blocking, non_blocking };
+
+result<void> set_mode(int fd, socket_mode mode);
+// ENOTSOCK, or EOPNOTSUPP for a socket that is no stream.
+result<void> require_stream_socket(int fd);
+// Responses leave when they are written; Nagle's algorithm would hold the last part back. No error
+// for AF_UNIX.
+void set_no_delay(int fd);
+
+struct listen_request {
+  std::string_view address;  // "127.0.0.1:80", "[::1]:80", ":80"
+  int backlog = 4096;
+  bool reuse_port = false;
+  socket_mode mode = socket_mode::blocking;
+};
+result<unique_fd> listen_at(const listen_request& request);
+// "127.0.0.1:8080", empty when the socket has no address.
+[[nodiscard]] std::string local_address(int fd);
+[[nodiscard]] std::uint16_t local_port(int fd);
+
+}  // namespace sluice::kernel

@@ -1,0 +1,27 @@
+// Kernel constants newer than the headers of Debian 12 (Linux 6.1, liburing 2.3). Each is checked
+// against the header where the header has it.
+#pragma once
+
+#include <fcntl.h>
+#include <liburing.h>
+#include <sys/stat.h>
+
+#include <cstdint>
+
+namespace sluice::uapi {
+
+// include/uapi/linux/io_uring.h: opcodes after those of liburing 2.3.
+inline constexpr std::uint8_t op_ftruncate = 55;  // Linux 6.9
+
+// include/uapi/linux/stat.h: statx(2) STATX_DIOALIGN, Linux 6.1.
+inline constexpr std::uint32_t statx_dioalign = 0x2000U;
+#ifdef STATX_DIOALIGN
+static_assert(statx_dioalign == STATX_DIOALIGN);
+#endif
+
+// The tail of struct statx that older headers call __spare3: where the two alignments lie.
+inline constexpr std::size_t statx_dio_mem_align_offset = 0x98;
+inline constexpr std::size_t statx_dio_offset_align_offset = 0x9c;
+static_assert(sizeof(struct statx) == 0x100);
+
+}  // namespace sluice::uapi

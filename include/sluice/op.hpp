@@ -63,6 +63,8 @@ struct op_request {
   const char* path2 = nullptr;
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
+  std::int64_t (*function)(void*) = nullptr;  // call: run with `data`; >= 0, or -errno
+  bool accept_short = false;  // a count below `length` is the result, not to be continued
 };
 
 // Where an op stands. Each line: what has happened; who moves it on, with which function; what
@@ -136,6 +138,11 @@ class [[nodiscard]] op_await {
     begin(awaiting, awaiting.promise().task_scope());
   }
   SLUICE_API result<std::size_t> await_resume() const noexcept;
+  // Bytes moved, also by an op that failed on the way. To ask, keep the op_await in a variable of
+  // its own.
+  [[nodiscard]] std::uint64_t moved() const {
+    return op_.result >= 0 ? static_cast<std::uint64_t>(op_.result) : op_.done;
+  }
 
  private:
   SLUICE_API void begin(std::coroutine_handle<> awaiting, scope* task_scope) noexcept;

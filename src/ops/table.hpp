@@ -1,0 +1,57 @@
+// One row per kind of operation: how the ring is told, how a thread performs it, and what a short
+// result means.
+#pragma once
+
+#include <cstdint>
+
+#include "sluice/op.hpp"
+
+struct io_uring_sqe;
+
+namespace sluice {
+
+// What the loop does with a count below the one asked for.
+enum class short_rule : std::uint8_t {
+  final,   // it is the result
+  resume,  // go on with the rest, until everything has moved, the end of the file, or an error
+  resume_if_all  // as resume when MSG_WAITALL is set, else final
+};
+
+// Who performs the op when no ring does.
+enum class carrier : std::uint8_t {
+  inline_call,  // the loop thread: the call never waits
+  readable,     // try on the loop thread, wait for EPOLLIN while it says EAGAIN
+  writable,     // the same with EPOLLOUT
+  polled,       // the same with the events the op itself asks for
+  worker,       // a thread of the worker pool, blocking
+  loop,         // no backend sees it
+};
+
+struct op_row {
+  op_kind kind;
+  const char* name;  // the system call's
+  int opcode;        // IORING_OP_*, -1 when no ring can do it
+  void (*fill_sqe)(const op_request&, io_uring_sqe&);
+  // Performs it with system calls: the count or descriptor, or -errno. Socket operations never wait
+  // and say -EAGAIN; worker operations may block.
+  std::int64_t (*perform)(const op_request&);
+  carrier by;
+  short_rule when_short;
+};
+
+[[nodiscard]] const op_row& row_of(op_kind kind);
+
+// The most that one call may be asked to move: MAX_RW_COUNT, kernel-notes/op_length_limit.md.
+inline constexpr std::uint64_t op_bytes_max = 0x7ffff000;
+
+// For op_kind::fsync: fdatasync(2). The value of IORING_FSYNC_DATASYNC.
+inline constexpr std::uint32_t fsync_data_only = 1;
+
+// Whether a result of `count` leaves something to be done, and the request with those bytes behind
+// it.
+[[nodiscard]] bool is_short(const op_request& request, std::uint64_t count);
+// Moves the request past `count` bytes. iovec arrays and msghdr of the caller are advanced in
+// place.
+void advance(op_request& request, std::uint64_t count);
+
+}  // namespace sluice

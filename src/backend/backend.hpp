@@ -1,0 +1,44 @@
+// The seam between the loop and what carries ops out: the ring, the thread pool, or a test's
+// script.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "kernel/socket.hpp"
+#include "ops/lists.hpp"
+#include "sluice/op.hpp"
+
+namespace sluice {
+
+// Loop thread only, but for wake. Ops of carrier::loop never come here.
+class backend {
+ public:
+  virtual ~backend() = default;
+
+  // Before: the op is staged and on no list. After true: the backend has it and will answer exactly
+  // once, the loop marks it in_flight. After false: no room now; nothing was begun.
+  [[nodiscard]] virtual bool start(op& o) = 0;
+
+  // Before: in_flight here, marked cancelling. The answer comes as any other, soon: the op's own
+  // result if it was faster, else -ECANCELED. What blocks in a system call ends when that call
+  // does.
+  virtual void cancel(op& o) = 0;
+
+  // Hands over all that was started, then waits for at least one answer, for `timeout_ns`
+  // (negative: no limit; 0: not at all) or for wake(). Every answered op has `result` = this
+  // round's count or -errno and is appended to `answered`; nothing of the caller's runs meanwhile.
+  virtual void wait(std::int64_t timeout_ns, op_list& answered) = 0;
+
+  // Ends a wait under way, or the next one. Any thread.
+  virtual void wake() = 0;
+
+  // Readable whenever wait(0) would find something.
+  [[nodiscard]] virtual int poll_fd() const = 0;
+  // The mode its sockets must be in.
+  [[nodiscard]] virtual kernel::socket_mode socket_mode() const = 0;
+  [[nodiscard]] virtual std::string_view name() const = 0;
+};
+
+}  // namespace sluice

@@ -1,0 +1,230 @@
+#include "backend/loop.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <utility>
+
+#include "kernel/clock.hpp"
+#include "ops/state.hpp"
+#include "ops/table.hpp"
+
+namespace sluice {
+namespace {
+
+// EINTR and EAGAIN of one op in a row before it is told them: they do arrive as results
+// (KERNEL-FACTS 4, 5), and a socket left in the wrong mode would say EAGAIN for ever.
+constexpr std::uint16_t retries_max = 64;
+
+bool is_bulk_write(op_kind kind) {
+  return kind == op_kind::write || kind == op_kind::writev || kind == op_kind::write_fixed;
+}
+
+}  // namespace
+
+loop::loop(backend& carrier, tuning::counters& counters) : backend_(carrier), counters_(counters) {}
+
+loop::~loop() { assert(under_way_ == 0); }
+
+void loop::start(op& o, scope* task_scope) {
+  assert(o.state() == op_state::idle);
+  o.done = 0;
+  o.retries = 0;
+  o.cancel_reason = 0;
+  ++under_way_;
+  if (task_scope != nullptr) {
+    task_scope->ops.push_back(o);
+    if (task_scope->cancelled()) {
+      finish(o, -ECANCELED);
+      return;
+    }
+  }
+  set_state(o, op_state::staged);
+  if (o.deadline_ns != 0) timers_.insert(o);
+  if (row_of(o.request.kind).by == carrier::loop) {
+    // Its waker's list, if any, is joined by the caller right after.
+    set_state(o, op_state::in_flight);
+    return;
+  }
+  staged_.push_back(o);
+}
+
+void loop::cancel(op& o, int reason) {
+  if (o.state() == op_state::staged) {
+    o.link.unlink();
+    finish(o, -reason);
+  } else if (o.state() == op_state::in_flight) {
+    o.cancel_reason = reason;
+    if (row_of(o.request.kind).by == carrier::loop) {
+      o.link.unlink();
+      finish(o, -reason);
+    } else {
+      set_state(o, op_state::cancelling);
+      backend_.cancel(o);
+    }
+  }
+}
+
+void loop::answer_parked(op& o, std::int64_t result) {
+  assert(o.state() == op_state::in_flight && row_of(o.request.kind).by == carrier::loop);
+  o.link.unlink();
+  finish(o, result);
+}
+
+std::size_t loop::turn(std::int64_t timeout_ns, std::size_t budget) {
+  counters_.loop.turns.add();
+  stage();
+  backend_.wait(wait_limit(timeout_ns), answered_);
+  while (!answered_.empty()) {
+    op& o = answered_.front();
+    answered_.pop_front();
+    settle(o);
+  }
+  fire_timers();
+  run_mailbox();
+  return run_ready(budget);
+}
+
+void loop::stage() {
+  while (!staged_.empty()) {
+    op& o = staged_.front();
+    staged_.pop_front();
+    if (!backend_.start(o)) {
+      staged_.push_front(o);  // no room: answers make it
+      return;
+    }
+    set_state(o, op_state::in_flight);
+    counters_.ops.submitted.add();
+  }
+}
+
+std::int64_t loop::next_deadline_ns() const {
+  return timers_.empty() ? 0 : timers_.begin()->deadline_ns;
+}
+
+std::int64_t loop::wait_limit(std::int64_t timeout_ns) const {
+  if (!ready_.empty()) return 0;
+  if (timers_.empty()) return timeout_ns;
+  const std::int64_t until = std::max<std::int64_t>(next_deadline_ns() - kernel::now_ns(), 0);
+  return timeout_ns < 0 ? until : std::min(timeout_ns, until);
+}
+
+// The one place where a round's answer becomes a final result or another round.
+void loop::settle(op& o) {
+  if (o.state() == op_state::cancelling) {
+    settle_cancelled(o);
+    return;
+  }
+  if (o.result == -EINTR || o.result == -EAGAIN) {
+    if (++o.retries > retries_max) {
+      finish(o, o.result);
+      return;
+    }
+    counters_.ops.retried.add();
+    again(o);
+    return;
+  }
+  if (o.result < 0) {
+    finish(o, o.result);
+    return;
+  }
+  const auto count = static_cast<std::uint64_t>(o.result);
+  if (!is_short(o.request, count)) {
+    finish(o, static_cast<std::int64_t>(o.done + count));
+  } else if (count == 0) {
+    // The end of the file or stream; a write that moves nothing cannot be repaired by repeating it.
+    finish(o, is_bulk_write(o.request.kind) ? -EIO : static_cast<std::int64_t>(o.done));
+  } else {
+    o.done += count;
+    o.retries = 0;
+    advance(o.request, count);
+    counters_.ops.resumed_short.add();
+    again(o);
+  }
+}
+
+// A cancelled op that was faster has succeeded; one that was cut short says so, and `done` says
+// where.
+void loop::settle_cancelled(op& o) {
+  if (o.result >= 0) {
+    const auto count = static_cast<std::uint64_t>(o.result);
+    const bool whole = !is_short(o.request, count);
+    o.done += count;
+    if (!whole) advance(o.request, count);
+    finish(o, whole ? static_cast<std::int64_t>(o.done) : -o.cancel_reason);
+  } else if (o.result == -ECANCELED || o.result == -EINTR || o.result == -EAGAIN) {
+    finish(o, -o.cancel_reason);
+  } else {
+    finish(o, o.result);
+  }
+}
+
+void loop::again(op& o) {
+  set_state(o, op_state::staged);
+  staged_.push_back(o);
+}
+
+void loop::finish(op& o, std::int64_t result) {
+  o.result = result;
+  o.timer.unlink();
+  set_state(o, op_state::harvested);
+  ready_.push_back(o);
+}
+
+void loop::fire_timers() {
+  if (timers_.empty()) return;
+  const std::int64_t now = kernel::now_ns();
+  while (!timers_.empty() && timers_.begin()->deadline_ns <= now) {
+    op& o = *timers_.begin();
+    o.timer.unlink();
+    counters_.timers.fired.add();
+    if (o.request.kind == op_kind::timeout) {
+      finish(o, 0);
+    } else {
+      cancel(o, ETIMEDOUT);
+    }
+  }
+}
+
+void loop::post(std::move_only_function<void()> work) {
+  bool first = false;
+  {
+    const std::lock_guard lock(mailbox_mutex_);
+    first = mailbox_.empty();
+    mailbox_.push_back(std::move(work));
+  }
+  if (first) backend_.wake();
+}
+
+void loop::run_mailbox() {
+  {
+    const std::lock_guard lock(mailbox_mutex_);
+    if (mailbox_.empty()) return;
+    mail_now_.swap(mailbox_);
+  }
+  for (auto& work : mail_now_) {
+    counters_.mailbox.posts.add();
+    work();
+  }
+  mail_now_.clear();
+}
+
+std::size_t loop::run_ready(std::size_t budget) {
+  std::size_t ran = 0;
+  while (ran < budget && !ready_.empty()) {
+    op& o = ready_.front();
+    ready_.pop_front();
+    o.scope_link.unlink();
+    set_state(o, op_state::idle);
+    --under_way_;
+    ++ran;
+    counters_.ops.completed.add();
+    if (o.result == -ECANCELED) counters_.ops.cancelled.add();
+    o.complete(o);  // may end the op's life
+  }
+  return ran;
+}
+
+void start(loop& on, op& o, scope* task_scope) { on.start(o, task_scope); }
+
+}  // namespace sluice

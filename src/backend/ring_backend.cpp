@@ -1,0 +1,165 @@
+#include "backend/ring_backend.hpp"
+
+#include <poll.h>
+
+#include <cassert>
+#include <cerrno>
+#include <utility>
+
+#include "ops/table.hpp"
+
+namespace sluice {
+namespace {
+
+// user_data that are no op's address: ops are aligned, so odd numbers are free.
+constexpr std::uint64_t wake_tag = 1;
+constexpr std::uint64_t cancel_tag = 3;
+
+// Room in the completion queue for what is not an op: cancels and the wake-up.
+constexpr std::size_t completion_reserve = 8;
+
+}  // namespace
+
+result<std::unique_ptr<ring_backend>> ring_backend::make(const tuning::ring_knobs& ring_settings,
+                                                         const tuning::pool_knobs& pool_settings,
+                                                         tuning::counters& counters,
+                                                         kernel::capability_table& found) {
+  if (found.hidden("io_uring")) {
+    found.add("io_uring", true);
+    return fail(EPERM, "io_uring_setup", "hidden by sluice.capabilities.hidden");
+  }
+  result<kernel::ring> ring =
+      kernel::ring::make({.entries = ring_settings.entries,
+                          .completion_entries = ring_settings.completion_entries,
+                          .workers_max = ring_settings.workers_max});
+  if (!ring) {
+    found.add("io_uring", false, kernel::ring_refusal_reason(ring.error().code));
+    return std::unexpected(ring.error());
+  }
+  result<kernel::wake_fd> wake = kernel::wake_fd::make();
+  if (!wake) return std::unexpected(wake.error());
+  auto made =
+      std::make_unique<ring_backend>(std::move(*ring), std::move(*wake), pool_settings, counters);
+  if (const char* lacking = made->find_capabilities(found))
+    return fail(ENOSYS, lacking, "engine start");
+  return made;
+}
+
+ring_backend::ring_backend(kernel::ring made, kernel::wake_fd wake,
+                           const tuning::pool_knobs& pool_settings, tuning::counters& counters)
+    : wake_fd_(std::move(wake)),
+      ring_(std::move(made)),
+      counters_(counters),
+      workers_(pool_settings.threads, *this, counters.pool) {
+  cancels_.reserve(ring_.completion_entries());
+}
+
+ring_backend::~ring_backend() { assert(in_flight_ == 0); }
+
+const char* ring_backend::find_capabilities(kernel::capability_table& found) {
+  found.add("io_uring", true);
+  for (const kernel::ring_feature& feature : ring_.features()) {
+    found.add(feature.name, feature.present, feature.reason);
+  }
+  const std::vector<bool> supported = ring_.supported_opcodes();
+  for (std::size_t i = 0; i < op_kind_count; ++i) {
+    const op_row& row = row_of(static_cast<op_kind>(i));
+    if (row.opcode < 0) continue;
+    const bool known = supported[static_cast<std::size_t>(row.opcode)];
+    in_ring_[i] = found.add(std::string("ring.op.") + row.name, known,
+                            "not in this kernel's IORING_REGISTER_PROBE");
+    // Files have the worker pool to fall back to; a ring that cannot wait for sockets is none for
+    // us.
+    const bool needed = row.by != carrier::worker && row.by != carrier::inline_call;
+    if (needed && !in_ring_[i]) return row.name;
+  }
+  return nullptr;
+}
+
+io_uring_sqe* ring_backend::entry() {
+  io_uring_sqe* sqe = ring_.entry();
+  if (sqe != nullptr) return sqe;
+  counters_.ring.enters.add();
+  ring_.submit();  // may take fewer than are queued; then there is still no room
+  return ring_.entry();
+}
+
+bool ring_backend::start(op& o) {
+  if (!in_ring_[static_cast<std::size_t>(o.request.kind)]) {
+    const op_row& row = row_of(o.request.kind);
+    if (row.by == carrier::worker) {
+      if (!workers_.submit(o)) {
+        o.result = -EAGAIN;  // not one thread to be had now; the loop tries again, a bounded number
+                             // of times
+        answered_now_.push_back(o);
+      }
+      return true;
+    }
+    assert(row.by == carrier::inline_call);
+    o.result = row.perform(o.request);
+    answered_now_.push_back(o);
+    return true;
+  }
+  if (in_flight_ + completion_reserve >= ring_.completion_entries()) return false;
+  io_uring_sqe* sqe = entry();
+  if (sqe == nullptr) return false;
+  row_of(o.request.kind).fill_sqe(o.request, *sqe);
+  io_uring_sqe_set_data64(sqe, reinterpret_cast<std::uint64_t>(&o));
+  ++in_flight_;
+  return true;
+}
+
+void ring_backend::cancel(op& o) {
+  if (o.on_worker) {
+    workers_.cancel(o);
+    return;
+  }
+  if (!o.link.is_linked()) cancels_.push_back(&o);  // linked: answered already
+}
+
+void ring_backend::arm_wake() {
+  if (wake_armed_) return;
+  io_uring_sqe* sqe = entry();
+  if (sqe == nullptr) return;
+  io_uring_prep_poll_add(sqe, wake_fd_.get(), POLLIN);
+  io_uring_sqe_set_data64(sqe, wake_tag);
+  wake_armed_ = true;
+}
+
+void ring_backend::wait(std::int64_t timeout_ns, op_list& answered) {
+  arm_wake();
+  while (!cancels_.empty()) {
+    io_uring_sqe* sqe = entry();
+    if (sqe == nullptr) break;
+    io_uring_prep_cancel64(sqe, reinterpret_cast<std::uint64_t>(cancels_.back()), 0);
+    io_uring_sqe_set_data64(sqe, cancel_tag);
+    cancels_.pop_back();
+  }
+  counters_.ring.enters.add();
+  // EBUSY and EAGAIN: the kernel wants completions taken before it takes more; that is what
+  // follows.
+  [[maybe_unused]] const int refusal =
+      ring_.submit_and_wait(answered_now_.empty() ? timeout_ns : 0);
+  if (ring_.overflown()) counters_.ring.cq_overflows.add();
+  ring_.harvest([&](std::uint64_t user_data, int result, unsigned /*flags*/) {
+    answer(user_data, result, answered);
+  });
+  answered.splice(answered.end(), answered_now_);
+  workers_.collect(answered);
+}
+
+void ring_backend::answer(std::uint64_t user_data, int result, op_list& answered) {
+  if (user_data == LIBURING_UDATA_TIMEOUT || user_data == cancel_tag) return;
+  if (user_data == wake_tag) {
+    wake_armed_ = false;
+    wake_fd_.clear();
+    return;
+  }
+  op& o = *reinterpret_cast<op*>(user_data);
+  --in_flight_;
+  if (o.state() == op_state::cancelling) std::erase(cancels_, &o);
+  o.result = result;
+  answered.push_back(o);
+}
+
+}  // namespace sluice

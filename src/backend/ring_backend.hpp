@@ -1,0 +1,63 @@
+// Carries ops by io_uring, and by the worker pool what this kernel's ring cannot do.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "backend/backend.hpp"
+#include "backend/worker_pool.hpp"
+#include "kernel/capabilities.hpp"
+#include "kernel/fd.hpp"
+#include "kernel/ring.hpp"
+#include "tuning/counter_values.hpp"
+#include "tuning/knob_values.hpp"
+
+namespace sluice {
+
+class ring_backend final : public backend {
+ public:
+  // Makes the ring and tries what it can do, noting each find in `found`. The error is
+  // io_uring_setup(2)'s.
+  static result<std::unique_ptr<ring_backend>> make(const tuning::ring_knobs& ring_settings,
+                                                    const tuning::pool_knobs& pool_settings,
+                                                    tuning::counters& counters,
+                                                    kernel::capability_table& found);
+  // From parts made before; use make().
+  ring_backend(kernel::ring made, kernel::wake_fd wake, const tuning::pool_knobs& pool_settings,
+               tuning::counters& counters);
+  ~ring_backend() override;
+
+  bool start(op& o) override;
+  void cancel(op& o) override;
+  void wait(std::int64_t timeout_ns, op_list& answered) override;
+  void wake() override { wake_fd_.ring(); }
+  int poll_fd() const override { return ring_.fd(); }
+  kernel::socket_mode socket_mode() const override { return kernel::socket_mode::blocking; }
+  std::string_view name() const override { return "ring"; }
+
+  // Registers the arena; an errno, 0 when done.
+  int register_buffers(std::span<const iovec> ranges) { return ring_.register_buffers(ranges); }
+
+ private:
+  // The name of an operation without which this ring is of no use, or null.
+  const char* find_capabilities(kernel::capability_table& found);
+  io_uring_sqe* entry();
+  void arm_wake();
+  void answer(std::uint64_t user_data, int result, op_list& answered);
+
+  // Never change after the start.
+  kernel::wake_fd wake_fd_;
+  std::array<bool, op_kind_count> in_ring_{};
+  // Loop thread.
+  kernel::ring ring_;
+  tuning::counters& counters_;
+  std::vector<op*> cancels_;  // asked for while the submission queue was full
+  std::size_t in_flight_ = 0;
+  bool wake_armed_ = false;
+  op_list answered_now_;  // by a call that never waits
+  worker_pool workers_;   // last: its threads call wake()
+};
+
+}  // namespace sluice

@@ -1,0 +1,56 @@
+// Blocks of one size out of the arena: a LIFO free list, because the block used last is the one
+// still in the processor's cache, and FIFO waiters.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "ops/lists.hpp"
+#include "sluice/engine.hpp"
+#include "sluice/lease.hpp"
+#include "tuning/counter_values.hpp"
+
+namespace sluice {
+
+class loop;
+
+// Loop thread only. Outlives its leases.
+class buffer_class {
+ public:
+  // The blocks lie in `memory`, whose size is a multiple of block_bytes.
+  buffer_class(std::span<std::byte> memory, std::uint32_t block_bytes, loop& on,
+               tuning::memory_counters& counters);
+  buffer_class(const buffer_class&) = delete;
+  buffer_class& operator=(const buffer_class&) = delete;
+  ~buffer_class();
+
+  // Says which registered buffer each block lies in: blocks up to `bytes` from the start of
+  // `arena`, in buffers of `buffer_bytes`.
+  void note_registration(const std::byte* arena, std::size_t bytes, std::size_t buffer_bytes);
+
+  [[nodiscard]] lease try_take();  // empty when no block is free
+  void give_back(std::byte* data);
+  // Parks the waiter; the block comes by lease_await::granted_.
+  void wait(op& waiter, scope* task_scope);
+
+  [[nodiscard]] std::uint32_t block_bytes() const { return block_bytes_; }
+  [[nodiscard]] std::size_t blocks() const { return memory_.size() / block_bytes_; }
+  [[nodiscard]] std::size_t free_blocks() const { return free_.size(); }
+  [[nodiscard]] loop& on() const { return loop_; }
+
+ private:
+  lease make_lease(std::uint32_t index);
+  std::span<std::byte> memory_;
+  std::uint32_t block_bytes_;
+  loop& loop_;
+  tuning::memory_counters& counters_;
+  const std::byte* registered_from_ = nullptr;
+  std::size_t registered_bytes_ = 0;
+  std::size_t buffer_bytes_ = 1;
+  std::vector<std::uint32_t> free_;  // back: freed last
+  op_list waiters_;                  // front: waits longest
+};
+
+}  // namespace sluice

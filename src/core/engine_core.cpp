@@ -1,0 +1,199 @@
+#include "core/engine_core.hpp"
+
+#include <cassert>
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include "backend/pool_backend.hpp"
+#include "backend/ring_backend.hpp"
+
+namespace sluice {
+
+scope::~scope() { assert(ops.empty()); }
+
+void scope::cancel(sluice::loop& on) {
+  cancelled_ = true;
+  // A cancel answers at once or later, but runs no completion now: the list only shrinks in the
+  // loop's turn.
+  for (op& o : ops) on.cancel(o, ECANCELED);
+}
+
+result<std::unique_ptr<engine_core>> engine_core::make(const sluice::knobs& settings,
+                                                       log_callback log) {
+  std::unique_ptr<engine_core> made(new engine_core(settings, std::move(log)));
+  if (const result<void> backend = made->make_backend(); !backend) {
+    return std::unexpected(backend.error());
+  }
+  made->loop_ = std::make_unique<sluice::loop>(*made->backend_, made->counters_);
+  made->closer_ = std::make_unique<sluice::closer>(*made->loop_);
+  if (const result<void> memory = made->make_memory(); !memory) {
+    return std::unexpected(memory.error());
+  }
+  return made;
+}
+
+engine_core::engine_core(const sluice::knobs& settings, log_callback log)
+    : settings_(settings),
+      values_(tuning::values(settings)),
+      log_(std::move(log)),
+      capabilities_(values_.engine.capabilities_hidden) {
+  const int no_openat2 = kernel::try_openat2();
+  tried_.openat2 = capabilities_.add("openat2", no_openat2 == 0, code_name(no_openat2));
+  const int no_proc = kernel::try_proc_self_fd();
+  tried_.proc_self_fd = capabilities_.add("proc_self_fd", no_proc == 0, code_name(no_proc));
+  tried_.unnamed_files = capabilities_.add("unnamed_files", tried_.proc_self_fd,
+                                           "no /proc/self/fd to name them by (linkat)");
+}
+
+engine_core::~engine_core() {
+  if (!loop_) return;
+  cancel_all();
+  while (!tasks_.empty() || loop_->ops_under_way() > 0) {
+    loop_->turn(-1, values_.loop.completions_per_turn);
+    cancel_all();  // what tasks begun meanwhile
+  }
+}
+
+result<void> engine_core::make_backend() {
+  const tuning::backend_choice wanted = values_.engine.backend;
+  if (wanted != tuning::backend_choice::pool) {
+    result<std::unique_ptr<ring_backend>> ring =
+        ring_backend::make(values_.ring, values_.pool, counters_, capabilities_);
+    if (ring) {
+      ring_ = ring->get();
+      backend_ = std::move(*ring);
+      return {};
+    }
+    if (wanted == tuning::backend_choice::ring) return std::unexpected(ring.error());
+    say(log_level::info, "no io_uring (" + describe(ring.error()) + "): using the thread pool");
+  }
+  result<std::unique_ptr<pool_backend>> pool = pool_backend::make(values_.pool, counters_);
+  if (!pool) return std::unexpected(pool.error());
+  backend_ = std::move(*pool);
+  return {};
+}
+
+result<void> engine_core::make_memory() {
+  result<arena> made = arena::make(values_.memory);
+  if (!made) return std::unexpected(made.error());
+  arena_.emplace(std::move(*made));
+  blocks_ = std::make_unique<buffer_class>(arena_->blocks(),
+                                           static_cast<std::uint32_t>(values_.memory.block_bytes),
+                                           *loop_, counters_.memory);
+  heads_ = std::make_unique<buffer_class>(arena_->heads(),
+                                          static_cast<std::uint32_t>(values_.memory.head_bytes),
+                                          *loop_, counters_.memory);
+  if (ring_ != nullptr && values_.memory.register_buffers) register_memory(*ring_);
+  return {};
+}
+
+// Registers as much of the arena as RLIMIT_MEMLOCK allows
+// (kernel-notes/memlock_limits_registration.md); the blocks beyond are used all the same,
+// unregistered.
+void engine_core::register_memory(ring_backend& ring) {
+  if (capabilities_.hidden("registered_buffers")) {
+    capabilities_.add("registered_buffers", true);
+    return;
+  }
+  const std::span<std::byte> all = arena_->all();
+  const std::size_t block = values_.memory.block_bytes;
+  int refusal = 0;
+  std::size_t bytes = all.size();
+  for (; bytes >= block; bytes = bytes / 2 / block * block) {
+    refusal = ring.register_buffers(registration_ranges(all, bytes));
+    if (refusal != ENOMEM) break;
+  }
+  if (bytes < block || refusal != 0) bytes = 0;
+  registered_bytes_ = bytes;
+  counters_.memory.registered_bytes.set(bytes);
+  std::string reason;
+  if (bytes < all.size()) {
+    reason = std::string(code_name(refusal != 0 ? refusal : ENOMEM)) + ": registered " +
+             std::to_string(bytes) + " of " + std::to_string(all.size()) +
+             " bytes, RLIMIT_MEMLOCK is " + kernel::memlock_limit_text();
+    say(log_level::warning,
+        "buffers not registered in full (" + reason + "); direct writes cost more");
+  }
+  capabilities_.add("registered_buffers", bytes > 0, reason);
+  blocks_->note_registration(all.data(), bytes, registered_buffer_bytes_max);
+  heads_->note_registration(all.data(), bytes, registered_buffer_bytes_max);
+}
+
+void engine_core::say(log_level level, std::string_view text) const {
+  if (log_) log_(level, text);
+}
+
+result<void> engine_core::set_live(std::string_view name, std::string_view value) {
+  if (const result<void> set = tuning::set_live(values_, name, value); !set) return set;
+  return settings_.set(name, value);
+}
+
+task_handle engine_core::adopt(detail::root_task root) {
+  scope& s = root.handle.promise().task_scope_;
+  s.id = ++tasks_begun_;
+  const task_handle handle{s.id};
+  tasks_.insert(s);
+  root.handle.resume();  // may run to its end and be gone
+  guest_may_have_work();
+  return handle;
+}
+
+void engine_core::cancel(task_handle which) {
+  const auto found = tasks_.find(which.id, by_id{});
+  if (found == tasks_.end()) return;
+  found->cancel(*loop_);
+  guest_may_have_work();
+}
+
+void engine_core::cancel_all() {
+  for (scope& s : tasks_) s.cancel(*loop_);
+  guest_may_have_work();
+}
+
+void engine_core::run() {
+  while (!tasks_.empty() && !stopping_.load(std::memory_order_acquire)) {
+    loop_->turn(-1, values_.loop.completions_per_turn);
+  }
+  stopping_.store(false, std::memory_order_relaxed);  // so that run can be called again
+}
+
+std::size_t engine_core::turn(std::int64_t timeout_ns, std::size_t budget) {
+  return loop_->turn(timeout_ns, budget);
+}
+
+void engine_core::stop() {
+  stopping_.store(true, std::memory_order_release);
+  backend_->wake();
+}
+
+int engine_core::guest_fd() {
+  if (guest_epoll_) return guest_epoll_->get();
+  result<kernel::epoll> both = kernel::epoll::make();
+  if (!both) return -both.error().code;
+  result<kernel::timer_fd> timer = kernel::timer_fd::make();
+  if (!timer) return -timer.error().code;
+  for (const int fd : {backend_->poll_fd(), timer->get()}) {
+    if (const result<void> watched = both->watch(fd); !watched) return -watched.error().code;
+  }
+  guest_epoll_.emplace(std::move(*both));
+  guest_timer_.emplace(std::move(*timer));
+  process(0);  // submits what was begun before, and arms the wake-up
+  return guest_epoll_->get();
+}
+
+std::size_t engine_core::process(std::size_t budget) {
+  const std::size_t ran = loop_->turn(0, budget);
+  guest_may_have_work();
+  return ran;
+}
+
+// As a guest nobody calls us unless our descriptor is readable: for work left over and for the next
+// timer too.
+void engine_core::guest_may_have_work() {
+  if (!guest_epoll_) return;
+  if (loop_->has_work()) backend_->wake();
+  guest_timer_->arm(loop_->next_deadline_ns());
+}
+
+}  // namespace sluice

@@ -1,0 +1,183 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "sluice/engine.hpp"
+#include "sluice/file.hpp"
+#include "storage/beneath.hpp"
+#include "storage/commit.hpp"
+#include "storage/file_state.hpp"
+
+namespace sluice {
+namespace {
+
+constexpr std::uint32_t file_mode = 0666;  // the process's umask takes from it
+constexpr std::uint32_t directory_mode = 0777;
+constexpr int directory_flags = O_RDONLY | O_DIRECTORY;
+
+// What a filesystem without O_TMPFILE says: it takes the flags for an attempt to write a directory
+// (open(2)).
+bool lacks_unnamed_files(int refusal) {
+  return refusal == EOPNOTSUPP || refusal == EISDIR || refusal == EINVAL || refusal == ENOENT;
+}
+
+struct split_path {
+  std::string parent;  // "" is the directory itself
+  std::string last;
+};
+
+split_path split(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return {"", path};
+  return {path.substr(0, slash), path.substr(slash + 1)};
+}
+
+result<void> require_regular(int fd) {
+  const result<kernel::inode_info> inode = kernel::inode_of(fd);
+  if (!inode) return std::unexpected(inode.error());
+  if (S_ISDIR(inode->mode)) return fail(EISDIR, "open", "a directory");
+  if (!S_ISREG(inode->mode)) return fail(EINVAL, "open", "not a regular file");
+  return {};
+}
+
+}  // namespace
+
+namespace {
+
+task<result<void>> make_directory(engine_core& core, int parent_fd, const std::string& name) {
+  op_request request;
+  request.kind = op_kind::mkdirat;
+  request.fd = parent_fd;
+  request.path = name.c_str();
+  request.length = directory_mode;
+  op_await making(core.loop(), request);
+  const result<std::size_t> made = co_await making;
+  if (!made && made.error().code != EEXIST)
+    co_return fail(made.error().code, "mkdirat", "parent directory");
+  co_return co_await sync_directory(core, parent_fd);
+}
+
+task<result<kernel::unique_fd>> enter_or_make(engine_core& core, int parent_fd, std::string name) {
+  result<kernel::unique_fd> there = co_await open_beneath(core, parent_fd, name, directory_flags);
+  if (there || there.error().code != ENOENT) co_return there;
+  const result<void> made = co_await make_directory(core, parent_fd, name);
+  if (!made) co_return std::unexpected(made.error());
+  co_return co_await open_beneath(core, parent_fd, name, directory_flags);
+}
+
+}  // namespace
+
+directory::directory(directory&& other) noexcept
+    : core_(other.core_), fd_(std::exchange(other.fd_, -1)) {}
+
+directory& directory::operator=(directory&& other) noexcept {
+  std::swap(core_, other.core_);
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+directory::~directory() {
+  if (fd_ >= 0) ::close(fd_);  // a directory opened for reading has nothing to write back
+}
+
+task<result<directory>> directory::open(engine& on, std::string path) {
+  struct request {
+    const char* path;
+  } wanted{path.c_str()};
+  op_await opening = on.run_on_worker(
+      [](void* context) -> std::int64_t {
+        const int fd = ::open(static_cast<request*>(context)->path, directory_flags | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+      },
+      &wanted);
+  const result<std::size_t> opened = co_await opening;
+  if (!opened) co_return fail(opened.error().code, "open", "directory");
+  co_return directory(on.core(), static_cast<int>(*opened));
+}
+
+task<result<directory>> directory::open_directory(std::string path, make_parents make) {
+  std::string whole = path.empty() ? "." : path;
+  result<kernel::unique_fd> there =
+      co_await open_beneath(*core_, fd_, std::move(whole), directory_flags);
+  if (there) co_return directory(*core_, there->release());
+  if (there.error().code != ENOENT || make == make_parents::no)
+    co_return std::unexpected(there.error());
+  kernel::unique_fd here;
+  std::string rest = path;
+  while (!rest.empty()) {
+    const std::size_t slash = rest.find('/');
+    const std::string component = rest.substr(0, slash);
+    rest = slash == std::string::npos ? std::string() : rest.substr(slash + 1);
+    if (component.empty()) continue;
+    result<kernel::unique_fd> next =
+        co_await enter_or_make(*core_, here ? here.get() : fd_, component);
+    if (!next) co_return std::unexpected(next.error());
+    here = std::move(*next);
+  }
+  co_return directory(*core_, here.release());
+}
+
+task<result<file>> directory::open_file(std::string path) {
+  // O_NONBLOCK: opening a FIFO must not wait for its other end.
+  result<kernel::unique_fd> fd =
+      co_await open_beneath(*core_, fd_, std::move(path), O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!fd) co_return std::unexpected(fd.error());
+  const result<void> regular = require_regular(fd->get());
+  if (!regular) co_return std::unexpected(regular.error());
+  // Left on, the ring would take a read that has to wait for the disk for one that must not.
+  const result<void> blocking = kernel::set_mode(fd->get(), kernel::socket_mode::blocking);
+  if (!blocking) co_return std::unexpected(blocking.error());
+  co_return file(std::make_unique<file_state>(*core_, std::move(*fd)));
+}
+
+task<result<file>> directory::create() {
+  if (core_->tried().unnamed_files) {
+    result<kernel::unique_fd> fd =
+        co_await open_beneath(*core_, fd_, ".", O_TMPFILE | O_RDWR, file_mode);
+    if (fd) {
+      auto state = std::make_unique<file_state>(*core_, std::move(*fd));
+      state->writable = true;
+      state->unnamed = true;
+      co_return file(std::move(state));
+    }
+    if (!lacks_unnamed_files(fd.error().code)) co_return std::unexpected(fd.error());
+  }
+  std::string name = make_temporary_name();
+  kernel::unique_fd parent(::fcntl(fd_, F_DUPFD_CLOEXEC, 0));
+  if (!parent) co_return fail(errno, "fcntl", "create: keeping the directory");
+  result<kernel::unique_fd> fd =
+      co_await open_beneath(*core_, fd_, name, O_CREAT | O_EXCL | O_RDWR, file_mode);
+  if (!fd) co_return std::unexpected(fd.error());
+  auto state = std::make_unique<file_state>(*core_, std::move(*fd));
+  state->writable = true;
+  state->temporary_name = std::move(name);
+  state->directory = std::move(parent);
+  co_return file(std::move(state));
+}
+
+task<result<void>> directory::remove(std::string path) {
+  const split_path parts = split(path);
+  if (parts.last.empty()) co_return fail(EISDIR, "unlinkat", "remove");
+  result<directory> parent = co_await open_directory(parts.parent, make_parents::no);
+  if (!parent) co_return std::unexpected(parent.error());
+  struct stat info{};
+  if (::fstatat(parent->fd(), parts.last.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+    co_return fail(errno, "fstatat", "remove");
+  }
+  if (S_ISDIR(info.st_mode)) co_return fail(EISDIR, "unlinkat", "remove: a directory");
+  if (!S_ISREG(info.st_mode)) co_return fail(EINVAL, "unlinkat", "remove: not a regular file");
+  op_request request;
+  request.kind = op_kind::unlinkat;
+  request.fd = parent->fd();
+  request.path = parts.last.c_str();
+  op_await removing(core_->loop(), request);
+  const result<std::size_t> removed = co_await removing;
+  if (!removed) co_return fail(removed.error().code, "unlinkat", "remove");
+  co_return co_await parent->sync();
+}
+
+task<result<void>> directory::sync() { return sync_directory(*core_, fd_); }
+
+}  // namespace sluice

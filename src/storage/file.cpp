@@ -1,0 +1,102 @@
+#include "sluice/file.hpp"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <utility>
+
+#include "storage/file_state.hpp"
+
+namespace sluice {
+
+file_state::~file_state() {
+  if (!fd) return;
+  core.closer().close_later({std::move(fd), std::move(directory), std::move(temporary_name)});
+}
+
+op_request on_file(const file_state& state, op_kind kind) {
+  op_request request;
+  request.kind = kind;
+  request.fd = state.fd.get();
+  return request;
+}
+
+std::string make_temporary_name() {
+  std::array<unsigned char, 8> random{};
+  [[maybe_unused]] const auto bytes = ::getrandom(random.data(), random.size(), 0);
+  std::string name = temporary_prefix;
+  for (const unsigned char byte : random) {
+    name += "0123456789abcdef"[byte >> 4];
+    name += "0123456789abcdef"[byte & 15];
+  }
+  return name;
+}
+
+file::file(std::unique_ptr<file_state> state) : state_(std::move(state)) {}
+file::file(file&&) noexcept = default;
+file& file::operator=(file&&) noexcept = default;
+file::~file() = default;
+
+int file::fd() const { return state_ ? state_->fd.get() : -1; }
+
+result<file_info> file::info() const {
+  const result<kernel::inode_info> inode = kernel::inode_of(fd());
+  if (!inode) return std::unexpected(inode.error());
+  return file_info{inode->bytes, inode->inode, inode->modified_ns};
+}
+
+op_await file::read(std::span<std::byte> into, std::uint64_t offset) {
+  op_request request = on_file(*state_, op_kind::read);
+  request.data = into.data();
+  request.length = into.size();
+  request.offset = offset;
+  return {state_->core.loop(), request};
+}
+
+op_await file::write(std::span<const std::byte> bytes, std::uint64_t offset) {
+  op_request request = on_file(*state_, op_kind::write);
+  request.data = const_cast<std::byte*>(bytes.data());
+  request.length = bytes.size();
+  request.offset = offset;
+  return {state_->core.loop(), request};
+}
+
+op_await file::write(std::span<iovec> parts, std::uint64_t offset) {
+  op_request request = on_file(*state_, op_kind::writev);
+  request.data = parts.data();
+  request.length = parts.size();
+  request.offset = offset;
+  return {state_->core.loop(), request};
+}
+
+op_await file::truncate(std::uint64_t bytes) {
+  op_request request = on_file(*state_, op_kind::ftruncate);
+  request.length = bytes;
+  return {state_->core.loop(), request};
+}
+
+op_await file::reserve(std::uint64_t bytes) {
+  op_request request = on_file(*state_, op_kind::fallocate);
+  request.length = bytes;
+  return {state_->core.loop(), request};
+}
+
+task<result<void>> file::close() {
+  if (!state_) co_return result<void>{};
+  file_state& state = *state_;
+  if (!state.temporary_name.empty()) {
+    state_.reset();  // the name goes first, in the background
+    co_return result<void>{};
+  }
+  op_request request = on_file(state, op_kind::close);
+  state.fd.release();
+  op_await closing(state.core.loop(), request);
+  const result<std::size_t> closed = co_await closing;
+  state_.reset();
+  if (!closed) co_return std::unexpected(closed.error());
+  co_return result<void>{};
+}
+
+}  // namespace sluice

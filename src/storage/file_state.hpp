@@ -1,0 +1,36 @@
+// What an open file is to the engine.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/engine_core.hpp"
+#include "kernel/fd.hpp"
+#include "kernel/file_info.hpp"
+#include "sluice/file.hpp"
+
+namespace sluice {
+
+struct file_state {
+  file_state(engine_core& on, kernel::unique_fd opened) : core(on), fd(std::move(opened)) {}
+  file_state(const file_state&) = delete;
+  file_state& operator=(const file_state&) = delete;
+  ~file_state();  // closes in the background
+
+  engine_core& core;
+  kernel::unique_fd fd;  // one descriptor from first write to sync: a later one may miss an error
+  bool writable = false;
+  bool unnamed = false;          // O_TMPFILE, until published
+  kernel::unique_fd directory;   // of the temporary name
+  std::string temporary_name;    // while it has one
+  bool durability_lost = false;  // a sync failed: final
+};
+
+// Where an op on the file begins: kind and descriptor set.
+[[nodiscard]] op_request on_file(const file_state& state, op_kind kind);
+
+// Prefix of the temporary names, where O_TMPFILE is not to be had.
+inline constexpr const char* temporary_prefix = ".sluice-tmp-";
+[[nodiscard]] std::string make_temporary_name();
+
+}  // namespace sluice

@@ -1,0 +1,29 @@
+// Which path a transfer takes, and why: pure functions, no I/O.
+#pragma once
+
+#include <cstdint>
+
+#include "kernel/file_info.hpp"
+#include "sluice/transfer.hpp"
+#include "tuning/knob_values.hpp"
+
+namespace sluice {
+
+struct plan {
+  path chosen = path::copy;
+  const char* reason = "";  // a string literal, for the receipt
+  bool refused = false;     // the path was forced and cannot carry this transfer
+};
+
+struct range_request {
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+};
+
+// `block_bytes` is the size of a lease: direct transfers move whole blocks.
+[[nodiscard]] plan plan_receive(const range_request& request, const kernel::direct_alignment& file,
+                                std::uint64_t block_bytes, const tuning::receive_knobs& knobs);
+[[nodiscard]] plan plan_send(const range_request& request, const kernel::direct_alignment& file,
+                             std::uint64_t block_bytes, const tuning::send_knobs& knobs);
+
+}  // namespace sluice

@@ -1,0 +1,253 @@
+// Socket to file. Both paths are one flow: lease a block, fill it, write it behind the next
+// receive. They differ in what the file is given:
+//   direct  whole aligned blocks by O_DIRECT; the prefix is copied into the first block so that
+//   everything after it
+//           stays aligned; the tail is padded with zeroes and cut off again
+//           (kernel-notes/padded_tail_then_truncate.md)
+//   copy    exactly the bytes received, the prefix as a part of its own, through the page cache; no
+//   memcpy
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "core/this_scope.hpp"
+#include "kernel/clock.hpp"
+#include "sluice/transfer.hpp"
+#include "storage/file_state.hpp"
+#include "storage/write_window.hpp"
+#include "transfer/planner.hpp"
+#include "transfer/stall_watch.hpp"
+
+namespace sluice {
+
+const char* name(path p) { return p == path::direct ? "direct" : "copy"; }
+
+namespace {
+
+// A page-cache write copies while the block is warm: few behind the receive keep it so.
+constexpr std::size_t copy_depth_max = 4;
+
+std::uint64_t rounded_up(std::uint64_t bytes, std::uint64_t unit) {
+  return (bytes + unit - 1) / unit * unit;
+}
+
+// What one receive_to_file works with.
+struct receiving {
+  stream& from;
+  file_state& into;
+  receive_options options;
+  receipt& so_far;
+  std::uint64_t unit = 1;  // of the file offsets written: the alignment for direct, 1 for copy
+  std::uint64_t begun_ns = 0;
+  std::uint64_t received = 0;  // of options.length, the prefix included
+
+  [[nodiscard]] bool direct() const { return so_far.path == path::direct; }
+  [[nodiscard]] std::chrono::nanoseconds elapsed() const {
+    return std::chrono::nanoseconds(kernel::now_ns() - static_cast<std::int64_t>(begun_ns));
+  }
+};
+
+result<void> choose_path(receiving& r) {
+  const tuning::knob_values& values = r.into.core.values();
+  const kernel::direct_alignment alignment = kernel::alignment_of(r.into.fd.get());
+  plan chosen = plan_receive({r.options.offset, r.options.length}, alignment,
+                             values.memory.block_bytes, values.receive);
+  if (chosen.refused) return fail(code::path_unavailable, "receive_to_file", chosen.reason);
+  const int refusal = kernel::set_direct(r.into.fd.get(), chosen.chosen == path::direct);
+  if (refusal != 0) {
+    if (values.receive.path == tuning::path_choice::direct) {
+      return fail(code::path_unavailable, "fcntl", "O_DIRECT refused by the filesystem");
+    }
+    chosen = {path::copy, "O_DIRECT refused by the filesystem"};
+  }
+  r.so_far.path = chosen.chosen;
+  r.so_far.reason = chosen.reason;
+  r.so_far.copies = chosen.chosen == path::direct ? 1 : 2;
+  r.unit = chosen.chosen == path::direct ? alignment.offset_bytes : 1;
+  return {};
+}
+
+// Takes the space before the first byte, so that a full disk is told at once and extents stay long.
+// Short bodies of the copy path do without: one write takes their space as early.
+task<result<void>> reserve_space(receiving& r) {
+  const tuning::knob_values& values = r.into.core.values();
+  if (!values.storage.preallocate || r.options.length == 0) co_return result<void>{};
+  if (!r.direct() && r.options.length <= values.memory.block_bytes) co_return result<void>{};
+  op_request request = on_file(r.into, op_kind::fallocate);
+  request.offset = r.options.offset;
+  request.length = rounded_up(r.options.length, r.unit);
+  op_await reserving(r.into.core.loop(), request);
+  const result<std::size_t> reserved = co_await reserving;
+  ++r.so_far.ops;
+  if (reserved) co_return result<void>{};
+  const int refusal = reserved.error().code;
+  if (refusal == EOPNOTSUPP || refusal == ENOSYS) co_return result<void>{};
+  co_return fail(refusal, "fallocate", "receive_to_file");
+}
+
+op_request receive_request(const receiving& r, std::byte* into, std::size_t bytes) {
+  op_request request;
+  request.kind = op_kind::recv;
+  request.fd = r.from.fd();
+  request.flags = MSG_WAITALL;
+  request.data = into;
+  request.length = bytes;
+  return request;
+}
+
+// What a receive that moved `bytes` means for the transfer: 0 go on, else why it ends.
+int verdict(receiving& r, const stall_watch& watch, const result<std::size_t>& got,
+            std::uint64_t bytes, bool filled) {
+  ++r.so_far.ops;
+  r.received += bytes;
+  if (r.so_far.first_byte.count() == 0 && bytes > 0) r.so_far.first_byte = r.elapsed();
+  if (filled) return 0;
+  ++r.so_far.short_ops;
+  if (got) return code::end_of_stream;
+  return got.error().code == ETIMEDOUT ? watch.verdict(bytes) : got.error().code;
+}
+
+// Writes the block: `bytes` of it belong to the file, at `offset`.
+void write_direct(receiving& r, write_window& window, lease block, std::size_t bytes,
+                  std::uint64_t offset) {
+  const auto padded = static_cast<std::size_t>(rounded_up(bytes, r.unit));
+  std::memset(block.data() + bytes, 0, padded - bytes);
+  window.write(std::move(block), padded, offset);
+}
+
+// What goes into the file next: a part of the prefix, then bytes still to be received.
+struct block_plan {
+  std::span<const std::byte> prefix;
+  std::size_t at = 0;   // where in the block the received bytes go
+  std::size_t own = 0;  // how many
+};
+
+block_plan plan_block(const receiving& r, std::span<const std::byte>& prefix, std::uint64_t left) {
+  const std::size_t block_bytes = r.into.core.blocks().block_bytes();
+  block_plan p;
+  const std::size_t front = r.direct() ? std::min(prefix.size(), block_bytes) : prefix.size();
+  p.prefix = prefix.first(front);
+  prefix = prefix.subspan(front);
+  p.at = r.direct() ? front : 0;
+  p.own = static_cast<std::size_t>(std::min<std::uint64_t>(block_bytes - p.at, left - front));
+  return p;
+}
+
+void copy_prefix(receiving& r, const lease& block, const block_plan& p) {
+  if (!r.direct() || p.prefix.empty()) return;
+  std::memcpy(block.data(), p.prefix.data(), p.prefix.size());
+  r.so_far.copied_bytes += p.prefix.size();
+}
+
+void hand_over(receiving& r, write_window& window, lease block, const block_plan& p,
+               std::uint64_t offset) {
+  if (r.direct()) {
+    write_direct(r, window, std::move(block), p.at + p.own, offset);
+    return;
+  }
+  const iovec parts[2] = {{const_cast<std::byte*>(p.prefix.data()), p.prefix.size()},
+                          {block.data(), p.own}};
+  const bool prefixed = !p.prefix.empty();
+  const std::size_t count = (prefixed ? 1U : 0U) + (p.own > 0 ? 1U : 0U);
+  window.write(std::move(block), std::span(prefixed ? parts : parts + 1, count), offset);
+}
+
+// The flow itself; the caller drains the window whatever this says. One coroutine frame for all
+// blocks: nothing is allocated per block.
+task<int> receive_blocks(receiving& r, write_window& window) {
+  const tuning::receive_knobs& knobs = r.into.core.values().receive;
+  const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+  std::span<const std::byte> prefix = r.options.prefix;
+  for (std::uint64_t given = 0; given < r.options.length;) {
+    const block_plan p = plan_block(r, prefix, r.options.length - given);
+    lease block;
+    if (r.direct() || p.own > 0) {
+      lease_await leasing(r.into.core.blocks(), r.into.core.loop(), {});
+      result<lease> leased = co_await leasing;
+      if (!leased) co_return leased.error().code;
+      block = std::move(*leased);
+    }
+    copy_prefix(r, block, p);
+    r.received += p.prefix.size();
+    for (std::size_t filled = 0; filled < p.own;) {
+      op_await recv(r.into.core.loop(),
+                    receive_request(r, block.data() + p.at + filled, p.own - filled),
+                    watch.interval());
+      const result<std::size_t> got = co_await recv;
+      filled += recv.moved();
+      const int failure = verdict(r, watch, got, recv.moved(), filled == p.own);
+      if (failure != 0) co_return failure;
+    }
+    if (!window.has_room() && !co_await window.room()) co_return ECANCELED;
+    if (window.failure() != 0) co_return window.failure();
+    hand_over(r, window, std::move(block), p, r.options.offset + given);
+    given += p.prefix.size() + p.own;
+  }
+  r.so_far.last_byte = r.elapsed();
+  co_return 0;
+}
+
+std::size_t window_depth(const receiving& r) {
+  const tuning::knob_values& values = r.into.core.values();
+  const std::uint64_t blocks = r.options.length / values.memory.block_bytes + 1;
+  const std::size_t most = r.direct() ? values.receive.depth
+                                      : std::min<std::size_t>(values.receive.depth, copy_depth_max);
+  return static_cast<std::size_t>(std::min<std::uint64_t>(blocks, most));
+}
+
+// Cuts off the padding of the tail; a file that was reserved in whole units has it even without
+// one.
+task<result<void>> cut_padding(receiving& r) {
+  if (r.options.length % r.unit == 0) co_return result<void>{};
+  op_request request = on_file(r.into, op_kind::ftruncate);
+  request.length = r.options.offset + r.options.length;
+  op_await cutting(r.into.core.loop(), request);
+  const result<std::size_t> cut = co_await cutting;
+  ++r.so_far.ops;
+  if (!cut) co_return fail(cut.error().code, "ftruncate", "receive_to_file");
+  co_return result<void>{};
+}
+
+task<result<void>> carry_out(receiving& r) {
+  const result<void> reserved = co_await reserve_space(r);
+  if (!reserved) co_return reserved;
+  write_window window(r.into, window_depth(r), co_await this_scope{});
+  const int failure = co_await receive_blocks(r, window);
+  const result<void> written = co_await window.drained();
+  r.so_far.ops += window.ops();
+  if (failure != 0 && failure != window.failure())
+    co_return fail(failure, "recv", "receive_to_file");
+  if (!written) co_return written;
+  co_return co_await cut_padding(r);
+}
+
+void count(receiving& r, bool whole) {
+  tuning::receive_counters& counters = r.into.core.counters().receive;
+  counters.bytes.add(r.received);
+  counters.copied_bytes.add(r.so_far.copied_bytes);
+  if (whole) (r.direct() ? counters.transfers_direct : counters.transfers_copy).add();
+}
+
+}  // namespace
+
+task<result<receipt>> receive_to_file(stream& from, file& into, receive_options options,
+                                      receipt* progress) {
+  receipt own;
+  receiving r{from, into.state(), options, progress != nullptr ? *progress : own};
+  r.so_far = {};
+  r.begun_ns = static_cast<std::uint64_t>(kernel::now_ns());
+  if (options.prefix.size() > options.length)
+    co_return fail(EINVAL, "receive_to_file", "prefix longer than length");
+  const result<void> chosen = choose_path(r);
+  if (!chosen) co_return std::unexpected(chosen.error());
+  const result<void> done = co_await carry_out(r);
+  r.so_far.bytes = r.received;
+  r.so_far.stored = r.elapsed();
+  count(r, done.has_value());
+  if (!done) co_return std::unexpected(done.error());
+  co_return r.so_far;
+}
+
+}  // namespace sluice

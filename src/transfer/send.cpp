@@ -1,0 +1,140 @@
+// File to socket, through leases: blocks are read ahead of the send, by O_DIRECT (direct) or from
+// the page cache (copy), and leave in order. The head goes with the first block, in one call.
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "core/this_scope.hpp"
+#include "kernel/clock.hpp"
+#include "sluice/transfer.hpp"
+#include "storage/file_state.hpp"
+#include "storage/read_ahead.hpp"
+#include "transfer/planner.hpp"
+#include "transfer/stall_watch.hpp"
+
+namespace sluice {
+namespace {
+
+struct sending {
+  stream& to;
+  file_state& from;
+  send_options options;
+  receipt so_far;
+  std::uint64_t unit = 1;
+  std::int64_t begun_ns = 0;
+
+  [[nodiscard]] std::chrono::nanoseconds elapsed() const {
+    return std::chrono::nanoseconds(kernel::now_ns() - begun_ns);
+  }
+};
+
+result<void> choose_path(sending& s) {
+  const tuning::knob_values& values = s.from.core.values();
+  const int fd = s.from.fd.get();
+  kernel::direct_alignment alignment;
+  const bool may_be_direct = values.send.path == tuning::path_choice::direct ||
+                             s.options.length >= values.send.direct_min_bytes;
+  if (may_be_direct) alignment = kernel::alignment_of(fd);
+  plan chosen = plan_send({s.options.offset, s.options.length}, alignment,
+                          values.memory.block_bytes, values.send);
+  if (chosen.refused) return fail(code::path_unavailable, "send_from_file", chosen.reason);
+  if (may_be_direct && kernel::set_direct(fd, chosen.chosen == path::direct) != 0) {
+    if (values.send.path == tuning::path_choice::direct) {
+      return fail(code::path_unavailable, "fcntl", "O_DIRECT refused by the filesystem");
+    }
+    chosen = {path::copy, "O_DIRECT refused by the filesystem"};
+  }
+  s.so_far.path = chosen.chosen;
+  s.so_far.reason = chosen.reason;
+  s.so_far.copies = chosen.chosen == path::direct ? 1 : 2;
+  s.unit = chosen.chosen == path::direct ? alignment.offset_bytes : 1;
+  return {};
+}
+
+std::size_t depth_of(const sending& s) {
+  const tuning::knob_values& values = s.from.core.values();
+  const std::uint64_t blocks = s.options.length / values.memory.block_bytes + 2;
+  return static_cast<std::size_t>(std::min<std::uint64_t>(blocks, values.send.depth));
+}
+
+std::uint64_t left_in(const msghdr& message) {
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < message.msg_iovlen; ++i) bytes += message.msg_iov[i].iov_len;
+  return bytes;
+}
+
+// The head, and blocks as they come. One coroutine frame for all of them.
+task<int> send_blocks(sending& s, read_ahead& blocks) {
+  const tuning::send_knobs& knobs = s.from.core.values().send;
+  const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+  std::span<const std::byte> head = s.options.head;
+  while (!blocks.finished() || !head.empty()) {
+    std::span<const std::byte> payload;
+    if (!blocks.finished()) {
+      if (blocks.needs_lease()) {
+        lease_await leasing(s.from.core.blocks(), s.from.core.loop(), {});
+        result<lease> leased = co_await leasing;
+        if (!leased) co_return leased.error().code;
+        blocks.begin(std::move(*leased));
+      }
+      blocks.begin_more();
+      while (!blocks.next_is_ready()) {
+        if (!co_await blocks.next_ready()) co_return ECANCELED;
+      }
+      payload = blocks.pop();
+      if (blocks.failure() != 0) co_return blocks.failure();
+      blocks.begin_more();
+    }
+    std::array<iovec, 2> parts{{{const_cast<std::byte*>(head.data()), head.size()},
+                                {const_cast<std::byte*>(payload.data()), payload.size()}}};
+    msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = parts.size();
+    head = {};
+    for (std::uint64_t left = left_in(message); left > 0; left = left_in(message)) {
+      op_request request;
+      request.kind = op_kind::sendmsg;
+      request.fd = s.to.fd();
+      request.data = &message;
+      // MSG_MORE between blocks: the last one pushes what is left of a packet.
+      request.flags = MSG_NOSIGNAL | MSG_WAITALL;
+      if (!blocks.finished()) request.flags |= MSG_MORE;
+      op_await send(s.from.core.loop(), request, watch.interval());
+      const result<std::size_t> sent = co_await send;
+      ++s.so_far.ops;
+      if (sent) break;
+      const int failure =
+          sent.error().code == ETIMEDOUT ? watch.verdict(send.moved()) : sent.error().code;
+      if (failure != 0) co_return failure;
+      ++s.so_far.short_ops;
+    }
+    s.so_far.bytes += payload.size();
+    if (s.so_far.first_byte.count() == 0) s.so_far.first_byte = s.elapsed();
+  }
+  co_return 0;
+}
+
+}  // namespace
+
+task<result<receipt>> send_from_file(stream& to, file& from, send_options options) {
+  sending s{to, from.state(), options, {}};
+  s.begun_ns = kernel::now_ns();
+  const result<void> chosen = choose_path(s);
+  if (!chosen) co_return std::unexpected(chosen.error());
+  read_ahead blocks(s.from, {options.offset, options.length, s.unit}, depth_of(s),
+                    co_await this_scope{});
+  const int failure = co_await send_blocks(s, blocks);
+  co_await blocks.drained();
+  s.so_far.ops += blocks.ops();
+  s.so_far.last_byte = s.elapsed();
+  s.so_far.stored = s.so_far.last_byte;
+  tuning::send_counters& counters = s.from.core.counters().send;
+  counters.bytes.add(s.so_far.bytes);
+  if (failure != 0) co_return fail(failure, "send", "send_from_file");
+  counters.transfers.add();
+  co_return s.so_far;
+}
+
+}  // namespace sluice

@@ -1,0 +1,70 @@
+#include <utility>
+
+#include "core/this_scope.hpp"
+#include "kernel/clock.hpp"
+#include "sluice/transfer.hpp"
+#include "storage/file_state.hpp"
+#include "storage/write_window.hpp"
+
+namespace sluice {
+
+struct span_writer::state {
+  explicit state(file_state& into) : file(into), begun_ns(kernel::now_ns()) {
+    so_far.path = path::copy;
+    so_far.reason = "the body comes in pieces";
+    so_far.copies = 2;
+  }
+  file_state& file;
+  std::unique_ptr<write_window> window;  // made with the first write, which knows its task
+  receipt so_far;
+  std::int64_t begun_ns;
+
+  [[nodiscard]] std::chrono::nanoseconds elapsed() const {
+    return std::chrono::nanoseconds(kernel::now_ns() - begun_ns);
+  }
+};
+
+namespace {
+
+std::uint64_t bytes_of(std::span<const iovec> spans) {
+  std::uint64_t bytes = 0;
+  for (const iovec& span : spans) bytes += span.iov_len;
+  return bytes;
+}
+
+}  // namespace
+
+span_writer::span_writer(engine&, file& into) : state_(std::make_unique<state>(into.state())) {}
+
+span_writer::~span_writer() = default;
+
+task<result<void>> span_writer::write(lease block, std::span<const iovec> spans) {
+  state& s = *state_;
+  if (!s.window) {
+    s.window = std::make_unique<write_window>(s.file, s.file.core.values().receive.depth,
+                                              co_await this_scope{});
+    s.so_far.first_byte = s.elapsed();
+  }
+  if (!s.window->has_room() && !co_await s.window->room())
+    co_return fail(ECANCELED, "writev", "span_writer");
+  if (s.window->failure() != 0) co_return fail(s.window->failure(), "writev", "span_writer");
+  s.window->write(std::move(block), spans, s.so_far.bytes);
+  s.so_far.bytes += bytes_of(spans);
+  co_return result<void>{};
+}
+
+task<result<receipt>> span_writer::finish() {
+  state& s = *state_;
+  s.so_far.last_byte = s.elapsed();
+  if (s.window) {
+    const result<void> written = co_await s.window->drained();
+    s.so_far.ops = s.window->ops();
+    s.so_far.stored = s.elapsed();
+    s.file.core.counters().receive.bytes.add(s.so_far.bytes);
+    if (!written) co_return std::unexpected(written.error());
+  }
+  s.file.core.counters().receive.transfers_copy.add();
+  co_return s.so_far;
+}
+
+}  // namespace sluice

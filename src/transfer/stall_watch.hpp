@@ -1,0 +1,40 @@
+// When a peer is too silent or too slow. Each receive or send gets one interval; one that runs out
+// with enough progress is simply continued.
+#pragma once
+
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+
+#include "sluice/result.hpp"
+
+namespace sluice {
+
+struct stall_limits {
+  std::uint32_t timeout_ms = 0;      // longest silence, 0: no limit
+  std::uint64_t rate_min_bytes = 0;  // per second over an interval, 0: no limit
+};
+
+class stall_watch {
+ public:
+  explicit stall_watch(const stall_limits& limits) : limits_(limits) {}
+
+  // The timeout for the next op; zero: none.
+  [[nodiscard]] std::chrono::nanoseconds interval() const {
+    if (limits_.timeout_ms != 0) return std::chrono::milliseconds(limits_.timeout_ms);
+    if (limits_.rate_min_bytes != 0) return default_interval;
+    return {};
+  }
+  // What an interval that moved `bytes` means: 0 go on, ETIMEDOUT or code::too_slow.
+  [[nodiscard]] int verdict(std::uint64_t bytes) const {
+    if (bytes == 0) return ETIMEDOUT;
+    const auto ms = static_cast<std::uint64_t>(interval() / std::chrono::milliseconds(1));
+    return bytes * 1000 < limits_.rate_min_bytes * ms ? code::too_slow : 0;
+  }
+
+ private:
+  static constexpr std::chrono::nanoseconds default_interval = std::chrono::seconds(30);
+  stall_limits limits_;
+};
+
+}  // namespace sluice

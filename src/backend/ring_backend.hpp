@@ -37,8 +37,9 @@ class ring_backend final : public backend {
   kernel::socket_mode socket_mode() const override { return kernel::socket_mode::blocking; }
   std::string_view name() const override { return "ring"; }
 
-  // Registers the arena; an errno, 0 when done.
-  int register_buffers(std::span<const iovec> ranges) { return ring_.register_buffers(ranges); }
+  // Fixed buffers, see kernel::ring; an errno, 0 when done.
+  int open_buffer_table(unsigned slots) { return ring_.open_buffer_table(slots); }
+  int register_buffer(unsigned slot, iovec range) { return ring_.register_buffer(slot, range); }
 
  private:
   // The name of an operation without which this ring is of no use, or null.

@@ -88,36 +88,28 @@ result<void> engine_core::make_memory() {
   return {};
 }
 
-// Registers as much of the arena as RLIMIT_MEMLOCK allows
-// (kernel-notes/memlock_limits_registration.md); the blocks beyond are used all the same,
+// Registers the arena as far as RLIMIT_MEMLOCK allows
+// (kernel-notes/memlock_limits_registration.md); blocks beyond that are used all the same,
 // unregistered.
 void engine_core::register_memory(ring_backend& ring) {
-  if (capabilities_.hidden("registered_buffers")) {
-    capabilities_.add("registered_buffers", true);
-    return;
-  }
-  const std::span<std::byte> all = arena_->all();
-  const std::size_t block = values_.memory.block_bytes;
-  int refusal = 0;
-  std::size_t bytes = all.size();
-  for (; bytes >= block; bytes = bytes / 2 / block * block) {
-    refusal = ring.register_buffers(registration_ranges(all, bytes));
-    if (refusal != ENOMEM) break;
-  }
-  if (bytes < block || refusal != 0) bytes = 0;
-  registered_bytes_ = bytes;
-  counters_.memory.registered_bytes.set(bytes);
-  std::string reason;
-  if (bytes < all.size()) {
-    reason = std::string(code_name(refusal != 0 ? refusal : ENOMEM)) + ": registered " +
-             std::to_string(bytes) + " of " + std::to_string(all.size()) +
-             " bytes, RLIMIT_MEMLOCK is " + kernel::memlock_limit_text();
-    say(log_level::warning,
-        "buffers not registered in full (" + reason + "); direct writes cost more");
-  }
-  capabilities_.add("registered_buffers", bytes > 0, reason);
-  blocks_->note_registration(all.data(), bytes, registered_buffer_bytes_max);
-  heads_->note_registration(all.data(), bytes, registered_buffer_bytes_max);
+  registered_ = std::make_unique<registration>(ring, arena_->all(), values_.memory.block_bytes,
+                                               counters_.memory,
+                                               [this](int refusal) { say_unregistered(refusal); });
+  const int refusal = registered_->open();
+  const bool open =
+      capabilities_.add("registered_buffers", refusal == 0,
+                        std::string(code_name(refusal)) + ": no table of fixed buffers");
+  if (!open) return;
+  blocks_->use(registered_.get());
+  heads_->use(registered_.get());
+}
+
+void engine_core::say_unregistered(int refusal) {
+  say(log_level::warning, "buffers not registered in full (" + std::string(code_name(refusal)) +
+                              ", RLIMIT_MEMLOCK is " + kernel::memlock_limit_text() +
+                              "): " + std::to_string(counters_.memory.registered_bytes.get()) +
+                              " of " + std::to_string(arena_->all().size()) +
+                              " bytes are; direct writes of the rest cost more");
 }
 
 void engine_core::say(log_level level, std::string_view text) const {

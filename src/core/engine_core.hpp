@@ -17,6 +17,7 @@
 #include "kernel/fd.hpp"
 #include "memory/arena.hpp"
 #include "memory/buffer_pool.hpp"
+#include "memory/registration.hpp"
 #include "sluice/engine.hpp"
 #include "tuning/counter_values.hpp"
 #include "tuning/knob_values.hpp"
@@ -50,7 +51,6 @@ class engine_core {
   [[nodiscard]] const sluice::knobs& settings() const { return settings_; }
   [[nodiscard]] const kernel::capability_table& capabilities() const { return capabilities_; }
   [[nodiscard]] const file_capabilities& tried() const { return tried_; }
-  [[nodiscard]] bool buffers_registered() const { return registered_bytes_ > 0; }
 
   result<void> set_live(std::string_view name, std::string_view value);
 
@@ -80,6 +80,7 @@ class engine_core {
   result<void> make_backend();
   result<void> make_memory();
   void register_memory(ring_backend& ring);
+  void say_unregistered(int refusal);
   void say(log_level level, std::string_view text) const;
   void guest_may_have_work();
 
@@ -89,13 +90,13 @@ class engine_core {
   log_callback log_;
   kernel::capability_table capabilities_;
   file_capabilities tried_;
-  std::size_t registered_bytes_ = 0;
   // Written by the loop thread.
   tuning::counters counters_;
   std::unique_ptr<backend> backend_;
   ring_backend* ring_ = nullptr;  // backend_, when it is one
   std::optional<arena> arena_;
   std::unique_ptr<sluice::loop> loop_;
+  std::unique_ptr<registration> registered_;
   std::unique_ptr<buffer_class> blocks_;
   std::unique_ptr<buffer_class> heads_;
   std::unique_ptr<sluice::closer> closer_;

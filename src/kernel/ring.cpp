@@ -98,8 +98,14 @@ int ring::submit_and_wait(std::int64_t timeout_ns) {
   return -answer;
 }
 
-int ring::register_buffers(std::span<const iovec> ranges) {
-  return -io_uring_register_buffers(&ring_, ranges.data(), static_cast<unsigned>(ranges.size()));
+int ring::open_buffer_table(unsigned slots) {
+  return -io_uring_register_buffers_sparse(&ring_, slots);
+}
+
+int ring::register_buffer(unsigned slot, iovec range) {
+  __u64 tag = 0;
+  const int updated = io_uring_register_buffers_update_tag(&ring_, slot, &range, &tag, 1);
+  return updated < 0 ? -updated : 0;
 }
 
 std::vector<bool> ring::supported_opcodes() {

@@ -7,7 +7,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -68,8 +67,10 @@ class ring {
   }
   [[nodiscard]] bool overflown() const { return io_uring_cq_has_overflow(&ring_); }
 
-  // Registers the ranges as fixed buffers 0, 1, ...; an errno, 0 when done.
-  int register_buffers(std::span<const iovec> ranges);
+  // A table of `slots` fixed buffers, all empty at first; and what fills one. An errno, 0 when
+  // done.
+  int open_buffer_table(unsigned slots);
+  int register_buffer(unsigned slot, iovec range);
   // Which opcodes the kernel knows, index = opcode.
   [[nodiscard]] std::vector<bool> supported_opcodes();
 

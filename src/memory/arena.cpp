@@ -1,6 +1,5 @@
 #include "memory/arena.hpp"
 
-#include <algorithm>
 #include <cerrno>
 
 namespace sluice {
@@ -33,14 +32,6 @@ result<arena> arena::make(const tuning::memory_knobs& settings) {
   made.blocks_ = {made.map_.data(), data};
   made.heads_ = {made.map_.data() + data, head_bytes};
   return made;
-}
-
-std::vector<iovec> registration_ranges(std::span<std::byte> memory, std::size_t bytes) {
-  std::vector<iovec> ranges;
-  for (std::size_t from = 0; from < bytes; from += registered_buffer_bytes_max) {
-    ranges.push_back({memory.data() + from, std::min(registered_buffer_bytes_max, bytes - from)});
-  }
-  return ranges;
 }
 
 }  // namespace sluice

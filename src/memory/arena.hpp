@@ -2,12 +2,9 @@
 // registered once with the ring.
 #pragma once
 
-#include <sys/uio.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "kernel/memory_map.hpp"
 #include "sluice/result.hpp"
@@ -35,12 +32,5 @@ class arena {
   std::span<std::byte> blocks_;  // first: they are the ones that registration pays for
   std::span<std::byte> heads_;
 };
-
-// One registered buffer holds at most this much (io_uring_register(2): 1 GiB).
-inline constexpr std::size_t registered_buffer_bytes_max = std::size_t{1} << 30;
-
-// The first `bytes` of `memory` as ranges that the kernel takes as fixed buffers.
-[[nodiscard]] std::vector<iovec> registration_ranges(std::span<std::byte> memory,
-                                                     std::size_t bytes);
 
 }  // namespace sluice

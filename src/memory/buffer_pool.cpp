@@ -7,6 +7,7 @@
 #include "backend/loop.hpp"
 #include "base/poison.hpp"
 #include "kernel/clock.hpp"
+#include "memory/registration.hpp"
 
 namespace sluice {
 
@@ -25,23 +26,10 @@ buffer_class::~buffer_class() {
   base::unpoison(memory_.data(), memory_.size());
 }
 
-void buffer_class::note_registration(const std::byte* arena, std::size_t bytes,
-                                     std::size_t buffer_bytes) {
-  registered_from_ = arena;
-  registered_bytes_ = bytes;
-  buffer_bytes_ = buffer_bytes;
-}
-
 lease buffer_class::make_lease(std::uint32_t index) {
   std::byte* data = memory_.data() + std::size_t{index} * block_bytes_;
   base::unpoison(data, block_bytes_);
-  std::int32_t buffer_index = -1;
-  if (registered_from_ != nullptr) {
-    const auto from = static_cast<std::size_t>(data - registered_from_);
-    if (from + block_bytes_ <= registered_bytes_) {
-      buffer_index = static_cast<std::int32_t>(from / buffer_bytes_);
-    }
-  }
+  const std::int32_t buffer_index = registered_ != nullptr ? registered_->index_of(data) : -1;
   return lease(this, data, block_bytes_, buffer_index);
 }
 

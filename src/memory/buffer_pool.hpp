@@ -15,6 +15,7 @@
 namespace sluice {
 
 class loop;
+class registration;
 
 // Loop thread only. Outlives its leases.
 class buffer_class {
@@ -26,9 +27,8 @@ class buffer_class {
   buffer_class& operator=(const buffer_class&) = delete;
   ~buffer_class();
 
-  // Says which registered buffer each block lies in: blocks up to `bytes` from the start of
-  // `arena`, in buffers of `buffer_bytes`.
-  void note_registration(const std::byte* arena, std::size_t bytes, std::size_t buffer_bytes);
+  // From here on leases say which registered buffer they lie in. Null: none.
+  void use(registration* registered) { registered_ = registered; }
 
   [[nodiscard]] lease try_take();  // empty when no block is free
   void give_back(std::byte* data);
@@ -46,9 +46,7 @@ class buffer_class {
   std::uint32_t block_bytes_;
   loop& loop_;
   tuning::memory_counters& counters_;
-  const std::byte* registered_from_ = nullptr;
-  std::size_t registered_bytes_ = 0;
-  std::size_t buffer_bytes_ = 1;
+  registration* registered_ = nullptr;
   std::vector<std::uint32_t> free_;  // back: freed last
   op_list waiters_;                  // front: waits longest
 };

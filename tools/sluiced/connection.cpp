@@ -28,7 +28,6 @@ struct no_head {
 };
 using head_result = std::expected<std::size_t, no_head>;
 
-std::unexpected<no_head> hang_up() { return std::unexpected(no_head{}); }
 std::unexpected<no_head> turn_away(int status, std::string text) {
   return std::unexpected(no_head{refusal{status, std::move(text)}});
 }

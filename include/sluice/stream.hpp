@@ -34,7 +34,7 @@ class SLUICE_API stream {
  public:
   stream() = default;
   // Takes over a connected socket and sets the mode its backend needs
-  // (kernel-notes/nonblocking_socket_eagain_cqe.md). ENOTSOCK and EOPNOTSUPP when it is no stream
+  // (kernel-notes/nonblocking_socket_op_waits.md). ENOTSOCK and EOPNOTSUPP when it is no stream
   // socket; the descriptor then still belongs to the caller.
   static result<stream> adopt(engine& on, int fd);
   stream(stream&& other) noexcept;

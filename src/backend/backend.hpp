@@ -34,8 +34,10 @@ class backend {
   // Ends a wait under way, or the next one. Any thread.
   virtual void wake() = 0;
 
-  // Readable whenever wait(0) would find something.
-  [[nodiscard]] virtual int poll_fd() const = 0;
+  // A descriptor for a foreign loop to wait on: readable, level-triggered, from the moment when
+  // wait(0) would find something until that wait. Made when first asked for; -errno when it cannot
+  // be.
+  [[nodiscard]] virtual int poll_fd() = 0;
   // The mode its sockets must be in.
   [[nodiscard]] virtual kernel::socket_mode socket_mode() const = 0;
   [[nodiscard]] virtual std::string_view name() const = 0;

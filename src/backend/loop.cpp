@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernel/clock.hpp"
+#include "kernel/uapi.hpp"
 #include "ops/state.hpp"
 #include "ops/table.hpp"
 
@@ -18,6 +19,12 @@ constexpr std::uint16_t retries_max = 64;
 
 bool is_bulk_write(op_kind kind) {
   return kind == op_kind::write || kind == op_kind::writev || kind == op_kind::write_fixed;
+}
+
+// What a cancelled op answers that did not get to its end (kernel-notes/cancel_result.md).
+bool was_interrupted(std::int64_t result) {
+  return result == -ECANCELED || result == -EINTR || result == -EAGAIN ||
+         result == -uapi::error_restartsys;
 }
 
 }  // namespace
@@ -75,6 +82,7 @@ std::size_t loop::turn(std::int64_t timeout_ns, std::size_t budget) {
   counters_.loop.turns.add();
   stage();
   backend_.wait(wait_limit(timeout_ns), answered_);
+  answered_something_ = !answered_.empty();
   while (!answered_.empty()) {
     op& o = answered_.front();
     answered_.pop_front();
@@ -152,7 +160,7 @@ void loop::settle_cancelled(op& o) {
     o.done += count;
     if (!whole) advance(o.request, count);
     finish(o, whole ? static_cast<std::int64_t>(o.done) : -o.cancel_reason);
-  } else if (o.result == -ECANCELED || o.result == -EINTR || o.result == -EAGAIN) {
+  } else if (was_interrupted(o.result)) {
     finish(o, -o.cancel_reason);
   } else {
     finish(o, o.result);

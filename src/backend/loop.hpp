@@ -50,7 +50,11 @@ class loop {
   // CLOCK_MONOTONIC of the next timer, 0 when there is none; and whether a turn would have work at
   // once.
   [[nodiscard]] std::int64_t next_deadline_ns() const;
-  [[nodiscard]] bool has_work() const { return !ready_.empty() || !staged_.empty(); }
+  // An answered turn counts: the kernel posts so many completions per enter and tells of the rest
+  // no more (kernel-notes/deferred_work_runs_in_batches.md).
+  [[nodiscard]] bool has_work() const {
+    return !ready_.empty() || !staged_.empty() || answered_something_;
+  }
 
  private:
   struct by_deadline {
@@ -79,6 +83,7 @@ class loop {
   op_list ready_;
   timer_set timers_;
   std::size_t under_way_ = 0;
+  bool answered_something_ = false;  // in the last turn
   std::vector<std::move_only_function<void()>> mail_now_;
   // Any thread.
   std::mutex mailbox_mutex_;

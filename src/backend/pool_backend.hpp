@@ -27,7 +27,7 @@ class pool_backend final : public backend {
   void cancel(op& o) override;
   void wait(std::int64_t timeout_ns, op_list& answered) override;
   void wake() override { wake_fd_.ring(); }
-  int poll_fd() const override { return epoll_.get(); }
+  int poll_fd() override { return epoll_.get(); }
   kernel::socket_mode socket_mode() const override { return kernel::socket_mode::non_blocking; }
   std::string_view name() const override { return "pool"; }
 

@@ -126,7 +126,20 @@ void ring_backend::arm_wake() {
   wake_armed_ = true;
 }
 
+// The ring's own descriptor would not wake a sleeping epoll
+// (kernel-notes/eventfd_wakes_for_deferred_work.md).
+int ring_backend::poll_fd() {
+  if (guest_fd_) return guest_fd_->get();
+  result<kernel::wake_fd> made = kernel::wake_fd::make();
+  if (!made) return -made.error().code;
+  if (const int refusal = ring_.register_eventfd(made->get()); refusal != 0) return -refusal;
+  guest_fd_.emplace(std::move(*made));
+  return guest_fd_->get();
+}
+
 void ring_backend::wait(std::int64_t timeout_ns, op_list& answered) {
+  if (guest_fd_)
+    guest_fd_->clear();  // before the kernel is entered: what falls due then signals anew
   arm_wake();
   while (!cancels_.empty()) {
     io_uring_sqe* sqe = entry();

@@ -33,7 +33,7 @@ class ring_backend final : public backend {
   void cancel(op& o) override;
   void wait(std::int64_t timeout_ns, op_list& answered) override;
   void wake() override { wake_fd_.ring(); }
-  int poll_fd() const override { return ring_.fd(); }
+  int poll_fd() override;
   kernel::socket_mode socket_mode() const override { return kernel::socket_mode::blocking; }
   std::string_view name() const override { return "ring"; }
 
@@ -50,6 +50,8 @@ class ring_backend final : public backend {
 
   // Never change after the start.
   kernel::wake_fd wake_fd_;
+  std::optional<kernel::wake_fd>
+      guest_fd_;  // signalled by the kernel when there is something to wait for
   std::array<bool, op_kind_count> in_ring_{};
   // Loop thread.
   kernel::ring ring_;

@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <cstring>
+#include <limits>
 
 #include "kernel/uapi.hpp"
 
@@ -49,6 +51,12 @@ result<inode_info> inode_of(int fd) {
       .modified_ns = std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec,
       .mode = info.st_mode,
   };
+}
+
+std::uint64_t free_bytes_beside(int fd) {
+  struct statvfs info{};
+  if (::fstatvfs(fd, &info) != 0) return std::numeric_limits<std::uint64_t>::max();
+  return std::uint64_t{info.f_bfree} * info.f_frsize;
 }
 
 bool is_append(int fd) {

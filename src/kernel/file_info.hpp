@@ -29,6 +29,10 @@ struct inode_info {
 };
 [[nodiscard]] result<inode_info> inode_of(int fd);
 
+// Free bytes of its filesystem, those reserved for root included; the largest number when it cannot
+// be asked.
+[[nodiscard]] std::uint64_t free_bytes_beside(int fd);
+
 // Whether the descriptor was opened with O_APPEND (kernel-notes/append_ignores_offset.md).
 [[nodiscard]] bool is_append(int fd);
 

@@ -43,12 +43,16 @@ result<ring> ring::make(const ring_options& options) {
   }
   ring_options smaller = options;
   while (refusal == ENOMEM && entries > entries_min) {
+    // Both queues count against RLIMIT_MEMLOCK (kernel-notes/memlock_limits_registration.md).
     entries /= 2;
     smaller.completion_entries = std::max(smaller.completion_entries / 2, entries);
     refusal = made.set_up(entries, smaller, flags);
   }
   if (refusal != 0) return fail(refusal, "io_uring_setup", "engine start");
   made.made_ = true;
+  if (const int failed = made.try_nop(); failed != 0) {
+    return fail(failed, "io_uring_enter", "engine start");
+  }
   for (const wanted_flag& wanted : wanted_flags) {
     const bool present = (flags & wanted.bit) != 0;
     made.features_.push_back(
@@ -68,6 +72,15 @@ result<ring> ring::make(const ring_options& options) {
   const bool registered_fd = io_uring_register_ring_fd(&made.ring_) == 1;
   made.features_.push_back({"ring.registered_fd", registered_fd, registered_fd ? "" : "refused"});
   return made;
+}
+
+int ring::try_nop() {
+  io_uring_prep_nop(io_uring_get_sqe(&ring_));
+  const int submitted = io_uring_submit_and_wait(&ring_, 1);
+  if (submitted < 0) return -submitted;
+  int outcome = EINVAL;
+  harvest([&](std::uint64_t, int result, unsigned) { outcome = -result; });
+  return outcome;
 }
 
 ring::ring(ring&& other) noexcept

@@ -29,8 +29,9 @@ struct ring_feature {
 
 class ring {
  public:
-  // Tries every flag that helps and drops those refused; on ENOMEM makes a smaller ring. The error
-  // is that of the plainest ring possible: EPERM, ENOSYS, ENOMEM, EINVAL.
+  // Tries every flag that helps and drops those refused; on ENOMEM makes a smaller ring; then sends
+  // one NOP through it, because a filter may allow the set-up and refuse the rest. The error is
+  // that of the plainest ring possible: EPERM, ENOSYS, ENOMEM, EINVAL.
   static result<ring> make(const ring_options& options);
   ring(ring&& other) noexcept;
   ring& operator=(ring&&) = delete;
@@ -71,12 +72,15 @@ class ring {
   // done.
   int open_buffer_table(unsigned slots);
   int register_buffer(unsigned slot, iovec range);
+  // Has the kernel signal `eventfd` when completions fall due; an errno, 0 when done.
+  int register_eventfd(int eventfd) { return -io_uring_register_eventfd(&ring_, eventfd); }
   // Which opcodes the kernel knows, index = opcode.
   [[nodiscard]] std::vector<bool> supported_opcodes();
 
  private:
   ring() = default;
   int set_up(unsigned entries, const ring_options& options, unsigned flags);
+  int try_nop();
   io_uring ring_{};
   bool made_ = false;
   std::vector<ring_feature> features_;

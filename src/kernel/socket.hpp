@@ -13,7 +13,7 @@
 namespace sluice::kernel {
 
 // How sockets of one engine are opened: the ring wants them blocking, epoll non-blocking
-// (kernel-notes/nonblocking_socket_eagain_cqe.md).
+// (kernel-notes/nonblocking_socket_op_waits.md).
 enum class socket_mode : std::uint8_t { blocking, non_blocking };
 
 result<void> set_mode(int fd, socket_mode mode);

@@ -13,6 +13,10 @@ namespace sluice::uapi {
 // include/uapi/linux/io_uring.h: opcodes after those of liburing 2.3.
 inline constexpr std::uint8_t op_ftruncate = 55;  // Linux 6.9
 
+// include/linux/errno.h: what an op that was interrupted in a worker answers; in no header for
+// programs (kernel-notes/cancel_result.md).
+inline constexpr int error_restartsys = 512;
+
 // include/uapi/linux/stat.h: statx(2) STATX_DIOALIGN, Linux 6.1.
 inline constexpr std::uint32_t statx_dioalign = 0x2000U;
 #ifdef STATX_DIOALIGN

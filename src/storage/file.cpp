@@ -35,6 +35,15 @@ std::string make_temporary_name() {
 }
 
 file::file(std::unique_ptr<file_state> state) : state_(std::move(state)) {}
+
+result<file> file::adopt(engine& on, int fd) {
+  const result<kernel::inode_info> inode = kernel::inode_of(fd);
+  if (!inode) return std::unexpected(inode.error());
+  if (!S_ISREG(inode->mode)) return fail(EINVAL, "adopt", "not a regular file");
+  if (kernel::is_append(fd)) return fail(EINVAL, "adopt", "opened with O_APPEND");
+  return file(std::make_unique<file_state>(on.core(), kernel::unique_fd(fd)));
+}
+
 file::file(file&&) noexcept = default;
 file& file::operator=(file&&) noexcept = default;
 file::~file() = default;

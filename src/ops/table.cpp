@@ -208,10 +208,12 @@ void fill_poll(const op_request& r, io_uring_sqe& sqe) {
   io_uring_prep_poll_add(&sqe, r.fd, r.flags);
 }
 std::int64_t perform_poll(const op_request& r) {
+  if (r.fd < 0) return -EBADF;  // poll(2) skips it
   pollfd wanted{r.fd, static_cast<short>(r.flags), 0};
   const int ready = ::poll(&wanted, 1, 0);
   if (ready == 0) return -EAGAIN;
-  return ready < 0 ? -errno : wanted.revents;
+  if (ready < 0) return -errno;
+  return (wanted.revents & POLLNVAL) != 0 ? -EBADF : wanted.revents;  // as the ring says it
 }
 
 void fill_shutdown(const op_request& r, io_uring_sqe& sqe) {

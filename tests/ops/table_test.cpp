@@ -1,0 +1,270 @@
+#include "ops/table.hpp"
+
+#include <doctest/doctest.h>
+#include <liburing.h>
+#include <limits.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cstring>
+#include <set>
+#include <string_view>
+#include <vector>
+
+#include "support/seeded_data.hpp"
+#include "support/stream_pair.hpp"
+#include "support/temp_dir.hpp"
+#include "support/told_op.hpp"
+
+namespace {
+
+using namespace sluice;
+using support::request_of;
+
+op_kind kind_at(std::size_t index) { return static_cast<op_kind>(index); }
+
+TEST_CASE("every kind has a row of its own name") {
+  std::set<std::string_view> names;
+  for (std::size_t i = 0; i < op_kind_count; ++i) {
+    const op_row& row = row_of(kind_at(i));
+    CHECK(row.kind == kind_at(i));
+    CHECK(names.insert(row.name).second);
+    CAPTURE(row.name);
+    CHECK((row.opcode >= 0) == (row.fill_sqe != nullptr));
+    CHECK((row.by == carrier::loop) == (row.perform == nullptr));
+  }
+}
+
+TEST_CASE("a row fills the entry of its own operation and descriptor") {
+  std::array<std::byte, 16> bytes{};
+  iovec one{bytes.data(), bytes.size()};
+  msghdr message{};
+  message.msg_iov = &one;
+  message.msg_iovlen = 1;
+  for (std::size_t i = 0; i < op_kind_count; ++i) {
+    const op_row& row = row_of(kind_at(i));
+    if (row.fill_sqe == nullptr) continue;
+    CAPTURE(row.name);
+    op_request r = request_of(kind_at(i), 77, bytes.data(), 1);
+    r.path = r.path2 = "name";
+    if (row.kind == op_kind::readv || row.kind == op_kind::writev) r.data = &one;
+    if (row.kind == op_kind::recvmsg || row.kind == op_kind::sendmsg) r.data = &message;
+    io_uring_sqe sqe;
+    std::memset(&sqe, 0xff, sizeof sqe);
+    row.fill_sqe(r, sqe);
+    CHECK(sqe.opcode == row.opcode);
+    CHECK(sqe.fd == 77);
+    CHECK(sqe.flags == 0);  // no link, no drain, no skipped completion
+  }
+}
+
+TEST_CASE("a longer request is clipped to what one call may move") {
+  const std::uint64_t huge = op_bytes_max + 5;
+  for (const op_kind kind : {op_kind::recv, op_kind::send, op_kind::read, op_kind::write,
+                             op_kind::read_fixed, op_kind::write_fixed}) {
+    const op_row& row = row_of(kind);
+    CAPTURE(row.name);
+    op_request r = request_of(kind, 3);
+    r.length = huge;
+    io_uring_sqe sqe{};
+    row.fill_sqe(r, sqe);
+    CHECK(sqe.len == op_bytes_max);
+    r.length = 4096;
+    row.fill_sqe(r, sqe);
+    CHECK(sqe.len == 4096);
+  }
+  // ... and what it leaves is asked for by another round.
+  const op_request writing = request_of(op_kind::write, 3, nullptr, huge);
+  CHECK(is_short(writing, op_bytes_max));
+  CHECK_FALSE(is_short(writing, huge));
+}
+
+TEST_CASE("more vectors than the kernel takes at once are clipped and are a short result") {
+  std::byte byte{};
+  std::vector<iovec> many(IOV_MAX + 3, iovec{&byte, 1});
+  const op_request r = request_of(op_kind::writev, 3, many.data(), many.size());
+  io_uring_sqe sqe{};
+  row_of(op_kind::writev).fill_sqe(r, sqe);
+  CHECK(sqe.len == IOV_MAX);
+  CHECK(is_short(r, IOV_MAX));
+  CHECK_FALSE(is_short(r, IOV_MAX + 3));
+}
+
+TEST_CASE("a fixed operation names its registered buffer") {
+  op_request r = request_of(op_kind::write_fixed, 3);
+  r.buffer_index = 5;
+  io_uring_sqe sqe{};
+  row_of(op_kind::write_fixed).fill_sqe(r, sqe);
+  const std::uint16_t index = sqe.buf_index;  // the field is packed
+  CHECK(index == 5);
+}
+
+TEST_CASE("which results are short follows from the row and its flags") {
+  struct row {
+    op_kind kind;
+    std::uint32_t flags;
+    bool resumed;
+  };
+  const std::array rows{
+      row{op_kind::recv, 0, false},       row{op_kind::recv, MSG_WAITALL, true},
+      row{op_kind::recvmsg, 0, false},    row{op_kind::recvmsg, MSG_WAITALL, true},
+      row{op_kind::send, 0, true},        row{op_kind::send, MSG_WAITALL, true},
+      row{op_kind::sendmsg, 0, true},     row{op_kind::read, 0, true},
+      row{op_kind::write, 0, true},       row{op_kind::readv, 0, true},
+      row{op_kind::writev, 0, true},      row{op_kind::read_fixed, 0, true},
+      row{op_kind::write_fixed, 0, true}, row{op_kind::accept, 0, false},
+      row{op_kind::statx, 0, false},      row{op_kind::fallocate, 0, false},
+      row{op_kind::ftruncate, 0, false},  row{op_kind::call, 0, false},
+      row{op_kind::poll, 0, false},       row{op_kind::connect, 0, false},
+  };
+  std::byte byte{};
+  iovec vector{&byte, 100};
+  msghdr message{};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  for (const row& wanted : rows) {
+    CAPTURE(row_of(wanted.kind).name);
+    CAPTURE(wanted.flags);
+    op_request r = request_of(wanted.kind, 3, &byte, 100, 0, wanted.flags);
+    if (wanted.kind == op_kind::recvmsg || wanted.kind == op_kind::sendmsg) r.data = &message;
+    if (wanted.kind == op_kind::readv || wanted.kind == op_kind::writev) {
+      r.data = &vector;
+      r.length = 1;
+    }
+    CHECK(is_short(r, 99) == wanted.resumed);
+    CHECK(is_short(r, 0) == wanted.resumed);
+    CHECK_FALSE(is_short(r, 100));
+    r.accept_short = true;
+    CHECK_FALSE(is_short(r, 99));
+  }
+}
+
+TEST_CASE("a buffer is advanced by pointer, length and offset") {
+  std::array<std::byte, 100> bytes{};
+  op_request r = request_of(op_kind::write, 3, bytes.data(), 100, 4096);
+  advance(r, 30);
+  CHECK(r.data == bytes.data() + 30);
+  CHECK(r.length == 70);
+  CHECK(r.offset == 4126);
+  CHECK(is_short(r, 69));
+  CHECK_FALSE(is_short(r, 70));
+}
+
+TEST_CASE("an iovec array drops what is done and cuts the first that is not: 150 of 100 + 200") {
+  std::array<std::byte, 300> bytes{};
+  std::array<iovec, 2> parts{iovec{bytes.data(), 100}, iovec{bytes.data() + 100, 200}};
+  op_request r = request_of(op_kind::writev, 3, parts.data(), 2, 1000);
+  advance(r, 150);
+  CHECK(r.data == &parts[1]);
+  CHECK(r.length == 1);
+  CHECK(parts[1].iov_base == bytes.data() + 150);
+  CHECK(parts[1].iov_len == 150);
+  CHECK(r.offset == 1150);
+  CHECK_FALSE(is_short(r, 150));
+  CHECK(is_short(r, 149));
+}
+
+TEST_CASE("an iovec array advanced to the end of a vector begins with the next") {
+  std::array<std::byte, 30> bytes{};
+  std::array<iovec, 4> parts{iovec{bytes.data(), 10}, iovec{bytes.data() + 10, 0},
+                             iovec{bytes.data() + 10, 10}, iovec{bytes.data() + 20, 10}};
+  op_request r = request_of(op_kind::readv, 3, parts.data(), 4);
+  advance(r, 10);
+  CHECK(r.data == &parts[2]);  // the empty one is done as well
+  CHECK(r.length == 2);
+  CHECK(parts[2].iov_len == 10);
+  advance(r, 20);
+  CHECK(r.length == 0);
+  CHECK_FALSE(is_short(r, 0));
+}
+
+TEST_CASE("a message is advanced in place, its iovecs with it") {
+  std::array<std::byte, 60> bytes{};
+  std::array<iovec, 3> parts{iovec{bytes.data(), 10}, iovec{bytes.data() + 10, 20},
+                             iovec{bytes.data() + 30, 30}};
+  msghdr message{};
+  message.msg_iov = parts.data();
+  message.msg_iovlen = parts.size();
+  op_request r = request_of(op_kind::sendmsg, 3, &message, 0);
+  CHECK(is_short(r, 59));
+  advance(r, 25);
+  CHECK(message.msg_iov == &parts[1]);
+  CHECK(message.msg_iovlen == 2);
+  CHECK(parts[1].iov_base == bytes.data() + 25);
+  CHECK(parts[1].iov_len == 5);
+  CHECK_FALSE(is_short(r, 35));
+  CHECK(is_short(r, 34));
+}
+
+TEST_CASE("advancing in any steps visits every byte once: a random walk") {
+  support::seeded_random random(20);
+  for (int round = 0; round < 200; ++round) {
+    std::vector<std::byte> bytes(200);
+    std::vector<iovec> parts;
+    std::size_t used = 0;
+    while (parts.size() < 6) {
+      const std::size_t length = random.below(40);
+      parts.push_back({bytes.data() + used, length});
+      used += length;
+    }
+    op_request r = request_of(op_kind::writev, 3, parts.data(), parts.size());
+    std::size_t at = 0;
+    while (at < used) {
+      const auto* first = static_cast<iovec*>(r.data);
+      while (first->iov_len == 0) ++first;
+      REQUIRE(first->iov_base == bytes.data() + at);
+      const std::size_t step = 1 + random.below(used - at);
+      REQUIRE(is_short(r, step) == (at + step < used));
+      advance(r, step);
+      at += step;
+      REQUIRE(r.offset == at);
+    }
+  }
+}
+
+std::int64_t perform(const op_request& r) { return row_of(r.kind).perform(r); }
+
+TEST_CASE("performing a file operation gives the count or -errno of its system call") {
+  const support::temp_dir dir;
+  const int fd = dir.open("file");
+  std::array<char, 5> text{'h', 'e', 'l', 'l', 'o'};
+  CHECK(perform(request_of(op_kind::write, fd, text.data(), 5, 3)) == 5);
+  std::array<char, 8> back{};
+  CHECK(perform(request_of(op_kind::read, fd, back.data(), 8, 0)) == 8);
+  CHECK(std::string_view(back.data() + 3, 5) == "hello");
+  CHECK(perform(request_of(op_kind::read, fd, back.data(), 8, 100)) == 0);
+  CHECK(perform(request_of(op_kind::ftruncate, fd, nullptr, 2)) == 0);
+  CHECK(perform(request_of(op_kind::read, fd, back.data(), 8, 0)) == 2);
+  CHECK(perform(request_of(op_kind::fsync, fd)) == 0);
+  CHECK(perform(request_of(op_kind::close, fd)) == 0);
+  CHECK(perform(request_of(op_kind::write, fd, text.data(), 5, 0)) == -EBADF);
+  CHECK(perform(request_of(op_kind::close, fd)) == -EBADF);
+}
+
+TEST_CASE("performing a socket operation never waits") {
+  const support::stream_pair pair = support::stream_pair::tcp();
+  std::array<std::byte, 16> bytes{};
+  CHECK(perform(request_of(op_kind::recv, pair.ours(), bytes.data(), 16, 0, MSG_WAITALL)) ==
+        -EAGAIN);
+  CHECK(perform(request_of(op_kind::poll, pair.ours(), nullptr, 0, 0, 1)) == -EAGAIN);
+  REQUIRE(support::send_all(pair.theirs(), std::span(bytes).first(3)));
+  while (perform(request_of(op_kind::poll, pair.ours(), nullptr, 0, 0, 1)) == -EAGAIN) {
+  }
+  CHECK(perform(request_of(op_kind::recv, pair.ours(), bytes.data(), 16, 0, MSG_WAITALL)) == 3);
+}
+
+TEST_CASE("a call gives its own result") {
+  op_request r = request_of(op_kind::call);
+  int number = 41;
+  r.data = &number;
+  r.function = [](void* context) -> std::int64_t { return ++*static_cast<int*>(context); };
+  CHECK(perform(r) == 42);
+}
+
+TEST_CASE("polling a descriptor that is none is EBADF, as the ring says it") {
+  CHECK(perform(request_of(op_kind::poll, -1, nullptr, 0, 0, 1)) == -EBADF);
+  CHECK(perform(request_of(op_kind::poll, 1'000'000, nullptr, 0, 0, 1)) == -EBADF);
+}
+
+}  // namespace

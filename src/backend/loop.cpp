@@ -67,6 +67,7 @@ void loop::cancel(op& o, int reason) {
       finish(o, -reason);
     } else {
       set_state(o, op_state::cancelling);
+      asked_to_end_ = true;
       backend_.cancel(o);
     }
   }
@@ -81,6 +82,7 @@ void loop::answer_parked(op& o, std::int64_t result) {
 std::size_t loop::turn(std::int64_t timeout_ns, std::size_t budget) {
   counters_.loop.turns.add();
   stage();
+  asked_to_end_ = false;
   backend_.wait(wait_limit(timeout_ns), answered_);
   answered_something_ = !answered_.empty();
   while (!answered_.empty()) {

@@ -51,9 +51,10 @@ class loop {
   // once.
   [[nodiscard]] std::int64_t next_deadline_ns() const;
   // An answered turn counts: the kernel posts so many completions per enter and tells of the rest
-  // no more (kernel-notes/deferred_work_runs_in_batches.md).
+  // no more (kernel-notes/deferred_work_runs_in_batches.md). So does a cancel, which the backend
+  // hands over and answers in its next wait.
   [[nodiscard]] bool has_work() const {
-    return !ready_.empty() || !staged_.empty() || answered_something_;
+    return !ready_.empty() || !staged_.empty() || answered_something_ || asked_to_end_;
   }
 
  private:
@@ -84,6 +85,7 @@ class loop {
   timer_set timers_;
   std::size_t under_way_ = 0;
   bool answered_something_ = false;  // in the last turn
+  bool asked_to_end_ = false;        // an op, since the last wait
   std::vector<std::move_only_function<void()>> mail_now_;
   // Any thread.
   std::mutex mailbox_mutex_;

@@ -1,7 +1,9 @@
 #include "kernel/file_info.hpp"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 
 #include <cstring>
@@ -20,6 +22,13 @@ std::uint32_t field_at(const struct statx& info, std::size_t offset) {
   return value;
 }
 
+// tmpfs takes O_DIRECT and copies into the page cache all the same (Linux 6.6 and later).
+bool is_memory_filesystem(int fd) {
+  struct statfs info {};
+  if (::fstatfs(fd, &info) != 0) return false;
+  return info.f_type == TMPFS_MAGIC || info.f_type == RAMFS_MAGIC;
+}
+
 }  // namespace
 
 direct_alignment alignment_of(int fd) {
@@ -29,7 +38,7 @@ direct_alignment alignment_of(int fd) {
     return {field_at(info, uapi::statx_dio_mem_align_offset),
             field_at(info, uapi::statx_dio_offset_align_offset)};
   }
-  if (set_direct(fd, true) != 0) return {};
+  if (is_memory_filesystem(fd) || set_direct(fd, true) != 0) return {};
   [[maybe_unused]] const int off = set_direct(fd, false);
   return {trial_alignment_bytes, trial_alignment_bytes};
 }

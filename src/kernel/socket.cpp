@@ -78,6 +78,13 @@ result<void> require_stream_socket(int fd) {
   return {};
 }
 
+bool was_reset(int fd) {
+  tcp_info info{};
+  socklen_t bytes = sizeof info;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0) return false;
+  return info.tcpi_state == TCP_CLOSE;
+}
+
 void set_no_delay(int fd) { set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
 
 result<unique_fd> listen_at(const listen_request& request) {

@@ -23,6 +23,11 @@ result<void> require_stream_socket(int fd);
 // for AF_UNIX.
 void set_no_delay(int fd);
 
+// At the end of a stream: whether a reset ended it, and not the peer's FIN. io_uring takes the
+// error away when a receive with MSG_WAITALL had moved bytes before; the connection's state still
+// tells. False for AF_UNIX.
+[[nodiscard]] bool was_reset(int fd);
+
 struct listen_request {
   std::string_view address;  // "127.0.0.1:80", "[::1]:80", ":80"
   int backlog = 4096;

@@ -14,6 +14,7 @@
 
 #include "core/this_scope.hpp"
 #include "kernel/clock.hpp"
+#include "kernel/socket.hpp"
 #include "sluice/transfer.hpp"
 #include "storage/file_state.hpp"
 #include "storage/write_window.hpp"
@@ -121,7 +122,7 @@ int verdict(receiving& r, const stall_watch& watch, const result<std::size_t>& g
   if (r.so_far.first_byte.count() == 0 && bytes > 0) r.so_far.first_byte = r.elapsed();
   if (filled) return 0;
   ++r.so_far.short_ops;
-  if (got) return code::end_of_stream;
+  if (got) return kernel::was_reset(r.from.fd()) ? ECONNRESET : code::end_of_stream;
   return got.error().code == ETIMEDOUT ? watch.verdict(bytes) : got.error().code;
 }
 

@@ -50,11 +50,25 @@ struct receiving {
   }
 };
 
+// Whether the padding of the tail, and cutting it off again, would take bytes of the file that lie
+// behind the range.
+bool tail_would_harm(const receiving& r, const kernel::direct_alignment& alignment) {
+  const std::uint64_t end = r.options.offset + r.options.length;
+  if (!alignment.possible() || end % alignment.offset_bytes == 0) return false;
+  const result<kernel::inode_info> inode = kernel::inode_of(r.into.fd.get());
+  return !inode || inode->bytes > end;
+}
+
 result<void> choose_path(receiving& r) {
   const tuning::knob_values& values = r.into.core.values();
   const kernel::direct_alignment alignment = kernel::alignment_of(r.into.fd.get());
   plan chosen = plan_receive({r.options.offset, r.options.length}, alignment,
                              values.memory.block_bytes, values.receive);
+  if (chosen.chosen == path::direct && !chosen.refused && tail_would_harm(r, alignment)) {
+    const bool forced = values.receive.path == tuning::path_choice::direct;
+    chosen = {forced ? path::direct : path::copy, "the range ends unaligned inside the file",
+              forced};
+  }
   if (chosen.refused) return fail(code::path_unavailable, "receive_to_file", chosen.reason);
   const int refusal = kernel::set_direct(r.into.fd.get(), chosen.chosen == path::direct);
   if (refusal != 0) {

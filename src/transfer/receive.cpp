@@ -90,6 +90,9 @@ op_request resize_request(const receiving& r, std::uint64_t bytes) {
   return request;
 }
 
+// Back to the page cache: whoever uses the file next knows nothing of alignment.
+void leave_direct(int fd) { [[maybe_unused]] const int refusal = kernel::set_direct(fd, false); }
+
 // Takes the space before the first byte, so that a full disk is told at once and extents stay long.
 // Short bodies of the copy path do without: one write takes their space as early.
 task<result<void>> reserve_space(receiving& r) {
@@ -272,6 +275,7 @@ task<result<receipt>> receive_to_file(stream& from, file& into, receive_options 
   const result<void> chosen = choose_path(r);
   if (!chosen) co_return std::unexpected(chosen.error());
   const result<void> done = co_await carry_out(r);
+  leave_direct(r.into.fd.get());
   r.so_far.bytes = r.received;
   r.so_far.stored = r.elapsed();
   count(r, done.has_value());

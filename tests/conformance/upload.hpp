@@ -1,0 +1,54 @@
+// An upload as a server would run it: a created file, the body, the name.
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include "conformance/suite.hpp"
+
+namespace conformance {
+
+// What one upload came to.
+struct uploaded {
+  sluice::result<sluice::receipt> outcome = sluice::fail(EINPROGRESS, "upload");
+  sluice::result<void> published = sluice::fail(EINPROGRESS, "upload");
+  sluice::receipt progress;
+};
+
+struct upload_request {
+  std::filesystem::path folder;
+  std::string name;  // empty: not published
+  sluice::receive_options body;
+  sluice::durability wanted = sluice::durability::stored;
+};
+
+inline sluice::task<uploaded> receive_upload(sluice::engine& e, sluice::stream from,
+                                             upload_request request) {
+  uploaded u;
+  sluice::result<sluice::directory> in =
+      co_await sluice::directory::open(e, request.folder.string());
+  if (!in) {
+    u.outcome = std::unexpected(in.error());
+    co_return u;
+  }
+  sluice::result<sluice::file> into = co_await in->create();
+  if (!into) {
+    u.outcome = std::unexpected(into.error());
+    co_return u;
+  }
+  u.outcome = co_await sluice::receive_to_file(from, *into, request.body, &u.progress);
+  if (u.outcome && !request.name.empty()) {
+    sluice::publish_options options;
+    options.wanted = request.wanted;
+    u.published = co_await sluice::publish(*into, *in, request.name, options);
+  }
+  co_return u;
+}
+
+inline sluice::stream adopt(sluice::engine& e, int fd) {
+  sluice::result<sluice::stream> made = sluice::stream::adopt(e, fd);
+  REQUIRE(made.has_value());
+  return std::move(*made);
+}
+
+}  // namespace conformance

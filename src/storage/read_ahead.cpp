@@ -74,7 +74,7 @@ bool read_ahead::next_is_ready() const {
 std::span<const std::byte> read_ahead::pop() {
   assert(begun_ > taken_ && next_is_ready());
   if (failure_ != 0) return {};
-  if (taken_ > 0) at(taken_ - 1).block.reset();
+  give_back();
   slot& s = at(taken_);
   ++taken_;
   handed_ += s.wanted;

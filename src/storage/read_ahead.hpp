@@ -41,9 +41,14 @@ class read_ahead {
     progress_.forget();
     return progress_.notified();
   }
-  // The bytes of the range in the oldest block; they stay valid until the next pop. An empty span:
-  // see failure().
+  // The bytes of the range in the oldest block; they stay valid until the next pop or give_back. An
+  // empty span: see failure().
   [[nodiscard]] std::span<const std::byte> pop();
+  // Gives the block handed out last back before the next pop does: who waits for a lease must hold
+  // none, or senders that share few blocks wait for each other.
+  void give_back() {
+    if (taken_ > 0) at(taken_ - 1).block.reset();
+  }
   // Until no read is under way.
   [[nodiscard]] task<void> drained();
 

@@ -110,6 +110,7 @@ task<int> send_blocks(sending& s, read_ahead& blocks) {
       if (failure != 0) co_return failure;
       ++s.so_far.short_ops;
     }
+    blocks.give_back();
     s.so_far.bytes += payload.size();
     if (s.so_far.first_byte.count() == 0) s.so_far.first_byte = s.elapsed();
   }

@@ -15,6 +15,7 @@
 #include "sluice/api.hpp"
 #include "sluice/op.hpp"
 #include "sluice/result.hpp"
+#include "sluice/task.hpp"
 
 namespace sluice {
 
@@ -37,6 +38,10 @@ class SLUICE_API stream {
   // (kernel-notes/nonblocking_socket_op_waits.md). ENOTSOCK and EOPNOTSUPP when it is no stream
   // socket; the descriptor then still belongs to the caller.
   static result<stream> adopt(engine& on, int fd);
+  // Connects to "127.0.0.1:8080" or "[::1]:8080"; names are not resolved. EINVAL when it cannot be
+  // parsed, ETIMEDOUT after `timeout` (zero: the kernel's own), else what connect(2) says.
+  [[nodiscard]] static task<result<stream>> connect(engine& on, std::string address,
+                                                    std::chrono::nanoseconds timeout = {});
   stream(stream&& other) noexcept;
   stream& operator=(stream&& other) noexcept;
   ~stream();

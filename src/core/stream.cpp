@@ -33,6 +33,23 @@ result<stream> stream::adopt(engine& on, int fd) {
   return stream(core, fd);
 }
 
+task<result<stream>> stream::connect(engine& on, std::string address,
+                                     std::chrono::nanoseconds timeout) {
+  engine_core& core = on.core();
+  const result<kernel::socket_address> peer = kernel::parse_address(address);
+  if (!peer) co_return std::unexpected(peer.error());
+  result<kernel::unique_fd> fd = kernel::open_socket(*peer, core.carrier().socket_mode());
+  if (!fd) co_return std::unexpected(fd.error());
+  op_request request = on_socket(op_kind::connect, fd->get(), 0);
+  request.data = const_cast<sockaddr*>(peer->get());
+  request.length = peer->bytes;
+  op_await connecting(core.loop(), request, timeout);
+  const result<std::size_t> connected = co_await connecting;
+  if (!connected) co_return std::unexpected(connected.error());
+  kernel::set_no_delay(fd->get());
+  co_return stream(core, fd->release());
+}
+
 stream::stream(stream&& other) noexcept : core_(other.core_), fd_(std::exchange(other.fd_, -1)) {}
 
 stream& stream::operator=(stream&& other) noexcept {

@@ -11,22 +11,24 @@
 namespace sluice::kernel {
 namespace {
 
-struct socket_address {
-  sockaddr_storage storage{};
-  socklen_t bytes = 0;
-};
-
 result<std::uint16_t> parse_port(std::string_view text) {
   std::uint16_t port = 0;
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), port);
   if (problem != std::errc{} || end != text.data() + text.size())
-    return fail(EINVAL, "listen", "port");
+    return fail(EINVAL, "address", "not a port number");
   return port;
 }
 
+void set_option(int fd, int level, int name, int value) {
+  // Conveniences all: a kernel that refuses one serves as well without it.
+  [[maybe_unused]] const int ignored = ::setsockopt(fd, level, name, &value, sizeof value);
+}
+
+}  // namespace
+
 result<socket_address> parse_address(std::string_view text) {
   const std::size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos) return fail(EINVAL, "listen", "address without a port");
+  if (colon == std::string_view::npos) return fail(EINVAL, "address", "without a port");
   const result<std::uint16_t> port = parse_port(text.substr(colon + 1));
   if (!port) return std::unexpected(port.error());
   std::string host(text.substr(0, colon));
@@ -38,7 +40,7 @@ result<socket_address> parse_address(std::string_view text) {
     v6->sin6_port = htons(*port);
     host = host.substr(1, host.size() - 2);
     if (::inet_pton(AF_INET6, host.c_str(), &v6->sin6_addr) != 1) {
-      return fail(EINVAL, "listen", "not an IPv6 address");
+      return fail(EINVAL, "address", "not an IPv6 address");
     }
     parsed.bytes = sizeof *v6;
     return parsed;
@@ -47,18 +49,18 @@ result<socket_address> parse_address(std::string_view text) {
   v4->sin_family = AF_INET;
   v4->sin_port = htons(*port);
   if (::inet_pton(AF_INET, host.c_str(), &v4->sin_addr) != 1) {
-    return fail(EINVAL, "listen", "not an IP address");
+    return fail(EINVAL, "address", "not an IP address");
   }
   parsed.bytes = sizeof *v4;
   return parsed;
 }
 
-void set_option(int fd, int level, int name, int value) {
-  // Conveniences all: a kernel that refuses one serves as well without it.
-  [[maybe_unused]] const int ignored = ::setsockopt(fd, level, name, &value, sizeof value);
+result<unique_fd> open_socket(const socket_address& address, socket_mode mode) {
+  const int flags = mode == socket_mode::non_blocking ? SOCK_NONBLOCK : 0;
+  unique_fd fd(::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
+  if (!fd) return fail(errno, "socket");
+  return fd;
 }
-
-}  // namespace
 
 result<void> set_mode(int fd, socket_mode mode) {
   const int flags = ::fcntl(fd, F_GETFL);
@@ -88,20 +90,20 @@ bool was_reset(int fd) {
 void set_no_delay(int fd) { set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
 
 result<unique_fd> listen_at(const listen_request& request) {
-  const result<socket_address> address = parse_address(request.address);
+  result<socket_address> address = parse_address(request.address);
   if (!address) return std::unexpected(address.error());
-  const int family = address->storage.ss_family;
-  unique_fd fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd) return fail(errno, "socket", "listen");
-  set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
-  if (family == AF_INET6) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
-  if (request.reuse_port) set_option(fd.get(), SOL_SOCKET, SO_REUSEPORT, 1);
-  if (const result<void> mode = set_mode(fd.get(), request.mode); !mode) {
-    return std::unexpected(mode.error());
+  result<unique_fd> fd = open_socket(*address, request.mode);
+  if (!fd && fd.error().code == EAFNOSUPPORT && request.address.starts_with(':')) {
+    // All addresses of a machine without IPv6.
+    address = parse_address("0.0.0.0" + std::string(request.address));
+    fd = open_socket(*address, request.mode);
   }
-  const auto* where = reinterpret_cast<const sockaddr*>(&address->storage);
-  if (::bind(fd.get(), where, address->bytes) != 0) return fail(errno, "bind", "listen");
-  if (::listen(fd.get(), request.backlog) != 0) return fail(errno, "listen", "listen");
+  if (!fd) return fd;
+  set_option(fd->get(), SOL_SOCKET, SO_REUSEADDR, 1);
+  if (address->storage.ss_family == AF_INET6) set_option(fd->get(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
+  if (request.reuse_port) set_option(fd->get(), SOL_SOCKET, SO_REUSEPORT, 1);
+  if (::bind(fd->get(), address->get(), address->bytes) != 0) return fail(errno, "bind", "listen");
+  if (::listen(fd->get(), request.backlog) != 0) return fail(errno, "listen", "listen");
   return fd;
 }
 

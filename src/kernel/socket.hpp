@@ -28,6 +28,17 @@ void set_no_delay(int fd);
 // tells. False for AF_UNIX.
 [[nodiscard]] bool was_reset(int fd);
 
+// Where to connect or listen, parsed: "127.0.0.1:80", "[::1]:80", ":80" (all addresses, for
+// listening). EINVAL when it is none of these; names are not resolved.
+struct socket_address {
+  sockaddr_storage storage{};
+  socklen_t bytes = 0;
+  [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
+};
+result<socket_address> parse_address(std::string_view text);
+// An unconnected TCP socket for that address.
+result<unique_fd> open_socket(const socket_address& address, socket_mode mode);
+
 struct listen_request {
   std::string_view address;  // "127.0.0.1:80", "[::1]:80", ":80"
   int backlog = 4096;

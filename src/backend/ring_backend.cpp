@@ -127,19 +127,25 @@ void ring_backend::arm_wake() {
 }
 
 // The ring's own descriptor would not wake a sleeping epoll
-// (kernel-notes/eventfd_wakes_for_deferred_work.md).
+// (kernel-notes/eventfd_wakes_for_deferred_work.md). The wake-up is watched beside the eventfd and
+// not through the ring: the kernel does not signal one eventfd, but for the first time, out of the
+// write to another that the ring polls.
 int ring_backend::poll_fd() {
-  if (guest_fd_) return guest_fd_->get();
-  result<kernel::wake_fd> made = kernel::wake_fd::make();
-  if (!made) return -made.error().code;
-  if (const int refusal = ring_.register_eventfd(made->get()); refusal != 0) return -refusal;
-  guest_fd_.emplace(std::move(*made));
-  return guest_fd_->get();
+  if (guest_) return guest_->both.get();
+  result<kernel::wake_fd> due = kernel::wake_fd::make();
+  if (!due) return -due.error().code;
+  result<kernel::epoll> both = kernel::epoll::make();
+  if (!both) return -both.error().code;
+  for (const int fd : {due->get(), wake_fd_.get()}) {
+    if (const result<void> watched = both->watch(fd); !watched) return -watched.error().code;
+  }
+  if (const int refusal = ring_.register_eventfd(due->get()); refusal != 0) return -refusal;
+  guest_.emplace(std::move(*due), std::move(*both));
+  return guest_->both.get();
 }
 
 void ring_backend::wait(std::int64_t timeout_ns, op_list& answered) {
-  if (guest_fd_)
-    guest_fd_->clear();  // before the kernel is entered: what falls due then signals anew
+  if (guest_) guest_->due.clear();  // before the kernel is entered: what falls due signals anew
   arm_wake();
   while (!cancels_.empty()) {
     io_uring_sqe* sqe = entry();

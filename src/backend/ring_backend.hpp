@@ -9,6 +9,7 @@
 #include "backend/backend.hpp"
 #include "backend/worker_pool.hpp"
 #include "kernel/capabilities.hpp"
+#include "kernel/epoll.hpp"
 #include "kernel/fd.hpp"
 #include "kernel/ring.hpp"
 #include "tuning/counter_values.hpp"
@@ -50,8 +51,12 @@ class ring_backend final : public backend {
 
   // Never change after the start.
   kernel::wake_fd wake_fd_;
-  std::optional<kernel::wake_fd>
-      guest_fd_;  // signalled by the kernel when there is something to wait for
+  // What a foreign loop sleeps on.
+  struct guest_fds {
+    kernel::wake_fd due;  // signalled by the kernel when there is something to wait for
+    kernel::epoll both;   // it and wake_fd_
+  };
+  std::optional<guest_fds> guest_;
   std::array<bool, op_kind_count> in_ring_{};
   // Loop thread.
   kernel::ring ring_;

@@ -1,0 +1,150 @@
+#include "backend/ring_backend.hpp"
+
+#include "backend/suite.hpp"
+
+namespace suite {
+
+struct made_ring {
+  std::unique_ptr<ring_backend> backend;
+  kernel::capability_table found;
+};
+
+made_ring make_ring(const settings& wanted, tuning::counters& counters) {
+  tuning::ring_knobs ring;
+  ring.entries = wanted.ring_entries;
+  ring.completion_entries = wanted.completion_entries;
+  tuning::pool_knobs pool;
+  pool.threads = wanted.threads;
+  made_ring made{nullptr, kernel::capability_table(wanted.hidden)};
+  result<std::unique_ptr<ring_backend>> backend =
+      ring_backend::make(ring, pool, counters, made.found);
+  if (!backend) {
+    FAIL("no ring: ", describe(backend.error()));
+  }
+  made.backend = std::move(*backend);
+  return made;
+}
+
+std::unique_ptr<backend> make_backend(const settings& wanted, tuning::counters& counters) {
+  return make_ring(wanted, counters).backend;
+}
+
+TEST_CASE("the ring wants its sockets blocking") {
+  bench b;
+  CHECK(b.carrier().name() == "ring");
+  CHECK(b.carrier().socket_mode() == kernel::socket_mode::blocking);
+}
+
+TEST_CASE("an operation that the ring lacks is carried by the workers, with the same results") {
+  const std::vector<std::string> names{"openat2", "close",     "fsync",  "fallocate", "ftruncate",
+                                       "statx",   "renameat2", "linkat", "unlinkat",  "mkdirat",
+                                       "read",    "write",     "readv",  "writev"};
+  SUBCASE("each alone") {
+    for (const std::string& name : names) {
+      CAPTURE(name);
+      bench b({.hidden = "ring.op." + name});
+      const temp_dir dir;
+      CHECK(file_operations(b, dir) == expected_file_results());
+      CHECK(b.counters.pool.tasks.get() > 0);
+    }
+  }
+  SUBCASE("all together") {
+    std::string hidden;
+    for (const std::string& name : names) hidden += "ring.op." + name + ",";
+    bench b({.hidden = hidden});
+    const temp_dir dir;
+    CHECK(file_operations(b, dir) == expected_file_results());
+    CHECK(b.counters.pool.tasks.get() >= expected_file_results().size());
+  }
+}
+
+TEST_CASE("a shutdown that the ring lacks is carried out at once") {
+  bench b({.hidden = "ring.op.shutdown"});
+  const stream_pair pair = stream_pair::tcp();
+  std::array<std::byte, 4> bytes{};
+  CHECK(b.run(request_of(op_kind::shutdown, pair.ours(), nullptr, 0, 0, SHUT_WR)) == 0);
+  CHECK(support::recv_all(pair.theirs(), bytes) == 0);
+  CHECK(b.run(request_of(op_kind::shutdown, -1, nullptr, 0, 0, SHUT_WR)) == -EBADF);
+}
+
+TEST_CASE("a ring that cannot wait for sockets is refused") {
+  for (const char* name : {"accept", "connect", "recv", "send", "recvmsg", "sendmsg", "poll"}) {
+    CAPTURE(name);
+    const support::all_given_back watch;
+    tuning::counters counters;
+    kernel::capability_table found("ring.op." + std::string(name));
+    const auto made = ring_backend::make({}, {}, counters, found);
+    REQUIRE_FALSE(made.has_value());
+    CHECK(made.error().code == ENOSYS);
+    CHECK(std::string_view(made.error().op) == name);
+    CHECK_FALSE(found.present("ring.op." + std::string(name)));
+  }
+}
+
+TEST_CASE("a hidden io_uring is refused without being tried") {
+  tuning::counters counters;
+  kernel::capability_table found("io_uring");
+  const auto made = ring_backend::make({}, {}, counters, found);
+  REQUIRE_FALSE(made.has_value());
+  CHECK(made.error().code == EPERM);
+  CHECK_FALSE(found.present("io_uring"));
+  CHECK(found.rows().size() == 1);
+}
+
+TEST_CASE("every operation that a ring can do has its row among the capabilities") {
+  tuning::counters counters;
+  const made_ring made = make_ring({}, counters);
+  CHECK(made.found.present("io_uring"));
+  for (std::size_t i = 0; i < op_kind_count; ++i) {
+    const op_row& row = row_of(static_cast<op_kind>(i));
+    const auto listed = std::ranges::find(made.found.rows(), "ring.op." + std::string(row.name),
+                                          &kernel::capability_row::name);
+    CAPTURE(row.name);
+    CHECK((listed != made.found.rows().end()) == (row.opcode >= 0));
+  }
+}
+
+TEST_CASE("fixed writes and reads go through registered buffers, any part of them") {
+  tuning::counters counters;
+  const support::all_given_back watch;
+  made_ring made = make_ring({}, counters);
+  ring_backend& ring = *made.backend;
+  loop on(ring, counters);
+  const temp_dir dir;
+  const kernel::unique_fd file(dir.open("file"));
+  std::vector<std::byte> memory = pattern(31, 0, 8192);
+  REQUIRE(ring.open_buffer_table(4) == 0);
+  REQUIRE(ring.register_buffer(2, {memory.data(), memory.size()}) == 0);
+  const auto run = [&](op_kind kind, std::uint16_t index, std::size_t from, std::size_t bytes) {
+    told_op o(request_of(kind, file.get(), memory.data() + from, bytes, 0));
+    o.request.buffer_index = index;
+    on.start(o, nullptr);
+    while (o.times_told == 0) on.turn(100'000'000, 100);
+    return o.told;
+  };
+  CHECK(run(op_kind::write_fixed, 2, 1000, 4096) == 4096);
+  std::ranges::fill(memory, std::byte{});
+  CHECK(run(op_kind::read_fixed, 2, 100, 4096) == 4096);
+  CHECK(support::is_pattern(std::span(memory).subspan(100, 4096), 31, 1000));
+  CHECK(run(op_kind::write_fixed, 3, 0, 10) == -EFAULT);  // an empty slot
+}
+
+TEST_CASE("a cancel of more ops than the submission queue holds reaches them all") {
+  tuning::counters counters;
+  made_ring made = make_ring({.ring_entries = 8, .completion_entries = 512}, counters);
+  loop on(*made.backend, counters);
+  std::vector<stream_pair> pairs;
+  std::deque<told_op> ops;
+  std::byte byte{};
+  for (std::size_t i = 0; i < 300; ++i) {
+    pairs.push_back(stream_pair::local());
+    ops.emplace_back(recv_into(pairs[i].ours(), std::span(&byte, 1)));
+    on.start(ops[i], nullptr);
+  }
+  on.turn(0, 1000);
+  for (told_op& o : ops) on.cancel(o, ECANCELED);
+  for (int i = 0; i < 1000 && on.ops_under_way() > 0; ++i) on.turn(100'000'000, 1000);
+  for (const told_op& o : ops) CHECK(o.told == -ECANCELED);
+}
+
+}  // namespace suite

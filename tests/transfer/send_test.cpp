@@ -1,0 +1,340 @@
+#include <cstring>
+#include <memory>
+
+#include "conformance/suite.hpp"
+#include "conformance/upload.hpp"
+
+namespace {
+
+using namespace conformance;
+namespace code = sluice::code;
+
+constexpr std::uint64_t block = 256 * 1024;  // of the engines here
+
+sluice::task<sluice::result<sluice::receipt>> send_named(sluice::engine& e, sluice::stream to,
+                                                         std::filesystem::path folder,
+                                                         std::string name,
+                                                         sluice::send_options options) {
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+  if (!in) co_return std::unexpected(in.error());
+  sluice::result<sluice::file> from = co_await in->open_file(name);
+  if (!from) co_return std::unexpected(from.error());
+  co_return co_await sluice::send_from_file(to, *from, options);
+}
+
+struct sent {
+  sluice::result<sluice::receipt> outcome = sluice::fail(EINPROGRESS, "test");
+  std::vector<std::byte> arrived;
+};
+
+// Sends a range of the file "source" to a peer that takes everything.
+template <class Script>
+sent send_range(world& w, const sluice::send_options& options, Script script) {
+  stream_pair ends = stream_pair::tcp();
+  sent s;
+  peer taker(ends.take_theirs(), [&s, script](int fd) { s.arrived = script(fd); });
+  s.outcome = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(),
+                               "source", options));
+  taker.join();
+  w.settle();
+  return s;
+}
+
+sluice::send_options range(std::uint64_t offset, std::uint64_t length) {
+  sluice::send_options options;
+  options.offset = offset;
+  options.length = length;
+  return options;
+}
+
+std::vector<std::string> paths_of(const setting& on) {
+  if (on.direct) return {"auto", "direct", "copy"};
+  return {"auto", "copy"};
+}
+
+std::vector<std::byte> take_slowly(int fd) {
+  std::vector<std::byte> taken;
+  std::vector<std::byte> buffer(50'021);
+  while (true) {
+    const ssize_t got = ::recv(fd, buffer.data(), buffer.size(), 0);
+    if (got <= 0) return taken;
+    taken.insert(taken.end(), buffer.begin(), buffer.begin() + got);
+    std::this_thread::sleep_for(200us);
+  }
+}
+
+// Takes so many bytes, then goes.
+auto take_only(std::size_t count, bool reset) {
+  return [count, reset](int fd) {
+    std::vector<std::byte> taken(count);
+    taken.resize(support::recv_all(fd, taken));
+    if (reset) support::reset_at_close(fd);
+    return taken;
+  };
+}
+
+}  // namespace
+
+TEST_CASE("every range of a file arrives behind its head, byte by byte, and the receipt is exact") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.direct_min_bytes", "256K"}});
+    const std::vector<std::byte> source = pattern(11, 0, 5 * block + 1234);
+    make_file(w.at("source"), source);
+    const std::vector<std::byte> head = pattern(12, 0, 333);
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      for (const auto& [offset, length] :
+           std::initializer_list<std::pair<std::uint64_t, std::uint64_t>>{
+               {0, 0},
+               {0, 1},
+               {0, 4096},
+               {1, 4096},
+               {511, 514},
+               {4095, block},
+               {block - 1, 2},
+               {block, block},
+               {3, 3 * block},
+               {0, source.size()},
+               {source.size() - 1, 1},
+               {source.size() - 5000, 5000},
+               {source.size(), 0}}) {
+        CAPTURE(offset);
+        CAPTURE(length);
+        for (const bool headed : {false, true}) {
+          sluice::send_options options = range(offset, length);
+          if (headed) options.head = head;
+          const sent s = send_range(w, options, take_all);
+          REQUIRE(s.outcome.has_value());
+          std::vector<std::byte> wanted;
+          if (headed) wanted = head;
+          wanted.insert(wanted.end(), source.begin() + static_cast<std::ptrdiff_t>(offset),
+                        source.begin() + static_cast<std::ptrdiff_t>(offset + length));
+          CHECK(s.arrived.size() == wanted.size());
+          CHECK(same_bytes(s.arrived, wanted));
+          const bool direct = path == "direct" || (path == "auto" && on.direct && length >= block);
+          CHECK(std::string(name(s.outcome->path)) == (direct ? "direct" : "copy"));
+          CHECK(s.outcome->copies == (direct ? 1 : 2));
+          CHECK(s.outcome->bytes == length);
+          CHECK(s.outcome->copied_bytes == 0);
+          CHECK(std::strlen(s.outcome->reason) > 0);
+          // Each block is one read and one send.
+          const std::uint64_t blocks = (length + block - 1) / block;
+          CHECK(s.outcome->ops >= 2 * blocks + (length == 0 && headed ? 1 : 0));
+          CHECK(s.outcome->ops <= 2 * blocks + 2 + s.outcome->short_ops);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a peer that reads slowly gets the same bytes") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.timeout_ms", "2000"}});
+    const std::vector<std::byte> source = pattern(13, 0, 9 << 20);
+    make_file(w.at("source"), source);
+    for (const std::string& path : paths_of(on)) {
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      const sent s = send_range(w, range(0, source.size()), take_slowly);
+      CHECK(s.outcome.has_value());
+      CHECK(same_bytes(s.arrived, source));
+    }
+  }
+}
+
+TEST_CASE("a peer that pauses for longer than an interval, but takes enough, is served") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.timeout_ms", "100"}, {"sluice.send.rate_min_bytes", "1K"}});
+    const std::vector<std::byte> source = pattern(14, 0, 12 << 20);
+    make_file(w.at("source"), source);
+    const sent s = send_range(w, range(0, source.size()), [](int fd) {
+      std::vector<std::byte> taken;
+      std::vector<std::byte> buffer(2 << 20);
+      while (true) {
+        const std::size_t got = support::recv_all(fd, buffer);
+        if (got == 0) return taken;
+        taken.insert(taken.end(), buffer.begin(),
+                     buffer.begin() + static_cast<std::ptrdiff_t>(got));
+        std::this_thread::sleep_for(60ms);
+      }
+    });
+    CHECK(s.outcome.has_value());
+    CHECK(same_bytes(s.arrived, source));
+  }
+}
+
+TEST_CASE("a peer that takes nothing gives ETIMEDOUT") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.timeout_ms", "80"}});
+    make_file(w.at("source"), pattern(15, 0, 32 << 20));
+    stream_pair ends = stream_pair::tcp();
+    const sluice::result<sluice::receipt> outcome =
+        w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(),
+                         "source", range(0, 32 << 20)));
+    REQUIRE(!outcome.has_value());
+    CHECK(outcome.error().code == ETIMEDOUT);
+    ends.close_theirs();
+  }
+}
+
+TEST_CASE("a peer that closes or resets while it is served gives EPIPE or ECONNRESET") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    const std::vector<std::byte> source = pattern(16, 0, 16 << 20);
+    make_file(w.at("source"), source);
+    for (const bool reset : {false, true}) {
+      for (const std::size_t taken : {std::size_t{0}, std::size_t{1}, std::size_t{300'000}}) {
+        CAPTURE(taken);
+        const sent s = send_range(w, range(0, source.size()), take_only(taken, reset));
+        REQUIRE(!s.outcome.has_value());
+        const int why = s.outcome.error().code;
+        CHECK((why == EPIPE || why == ECONNRESET));
+        CHECK(same_bytes(s.arrived, std::span(source).first(s.arrived.size())));
+      }
+    }
+  }
+}
+
+TEST_CASE("a range beyond the end of the file gives end_of_stream and no filler bytes") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    const std::vector<std::byte> source = pattern(17, 0, 2 * block + 100);
+    make_file(w.at("source"), source);
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      for (const auto& [offset, length] :
+           std::initializer_list<std::pair<std::uint64_t, std::uint64_t>>{
+               {0, source.size() + 1},
+               {0, 3 * block},
+               {source.size(), 1},
+               {source.size() + 10 * block, block}}) {
+        CAPTURE(offset);
+        const sent s = send_range(w, range(offset, length), take_all);
+        REQUIRE(!s.outcome.has_value());
+        CHECK(s.outcome.error().code == code::end_of_stream);
+        REQUIRE(s.arrived.size() <= source.size());
+        if (offset == 0) {
+          CHECK(same_bytes(s.arrived, std::span(source).first(s.arrived.size())));
+        } else {
+          CHECK(s.arrived.empty());
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a file cut short while it is sent gives end_of_stream and no filler bytes") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.depth", "2"}});
+    const std::vector<std::byte> source = pattern(18, 0, 24 << 20);
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      make_file(w.at("source"), source);
+      const std::string file = w.at("source");
+      const sent s = send_range(w, range(0, source.size()), [file](int fd) {
+        std::vector<std::byte> taken(400'000);
+        taken.resize(support::recv_all(fd, taken));
+        [[maybe_unused]] const int cut = ::truncate(file.c_str(), (20 << 20) + 100);
+        const std::vector<std::byte> rest = take_all(fd);
+        taken.insert(taken.end(), rest.begin(), rest.end());
+        return taken;
+      });
+      REQUIRE(!s.outcome.has_value());
+      CHECK(s.outcome.error().code == code::end_of_stream);
+      REQUIRE(s.arrived.size() <= (20 << 20) + 100);
+      CHECK(same_bytes(s.arrived, std::span(source).first(s.arrived.size())));
+      std::filesystem::remove(file);
+    }
+  }
+}
+
+TEST_CASE("a forced direct path says so where the filesystem cannot") {
+  for (const setting& on : every_setting()) {
+    if (on.direct) continue;
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.path", "direct"}});
+    make_file(w.at("source"), pattern(19, 0, 100));
+    const sent s = send_range(w, range(0, 100), take_all);
+    REQUIRE(!s.outcome.has_value());
+    CHECK(s.outcome.error().code == code::path_unavailable);
+    CHECK(s.arrived.empty());
+  }
+}
+
+TEST_CASE("many downloads share a few blocks and all of them finish") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.memory.arena_bytes", "1M"}});
+    REQUIRE(w.engine().core().blocks().blocks() < 4);
+    const std::vector<std::byte> source = pattern(20, 0, 4 * block + 99);
+    make_file(w.at("source"), source);
+    constexpr std::size_t downloads = 24;
+    std::vector<std::vector<std::byte>> arrived(downloads);
+    std::vector<std::unique_ptr<peer>> takers;
+    std::size_t ended = 0;
+    std::size_t whole = 0;
+    for (std::size_t i = 0; i < downloads; ++i) {
+      stream_pair ends = stream_pair::tcp();
+      takers.push_back(std::make_unique<peer>(
+          ends.take_theirs(), [&into = arrived[i]](int fd) { into = take_all(fd); }));
+      w.engine().start(send_named(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                  w.folder().path(), "source", range(0, source.size())),
+                       [&ended, &whole](const sluice::result<sluice::receipt>& r) {
+                         ++ended;
+                         if (r) ++whole;
+                       });
+    }
+    // Senders that keep a block while they wait for the next one would wait for each other.
+    const auto last = std::chrono::steady_clock::now() + 10s;
+    while (ended < downloads && std::chrono::steady_clock::now() < last) w.engine().run_once(20ms);
+    CHECK(ended == downloads);
+    w.engine().cancel_all();
+    w.until([&w] { return w.engine().task_count() == 0; });
+    for (const auto& taker : takers) taker->join();
+    CHECK(whole == downloads);
+    for (const std::vector<std::byte>& a : arrived) CHECK(same_bytes(a, source));
+  }
+}
+
+namespace {
+
+sluice::task<sluice::result<std::size_t>> read_after_send(sluice::engine& e, sluice::stream to,
+                                                          std::filesystem::path folder,
+                                                          std::uint64_t length) {
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+  sluice::result<sluice::file> from = co_await in->open_file("source");
+  const sluice::send_options options = range(0, length);
+  const sluice::result<sluice::receipt> moved = co_await sluice::send_from_file(to, *from, options);
+  if (!moved) co_return std::unexpected(moved.error());
+  std::vector<std::byte> few(13);
+  sluice::op_await reading = from->read(few, 7);
+  co_return co_await reading;
+}
+
+}  // namespace
+
+TEST_CASE("a sent file can be read at any place, whatever its path was") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      world w(on, {{"sluice.send.path", path}});
+      make_file(w.at("source"), pattern(21, 0, block));
+      stream_pair ends = stream_pair::tcp();
+      peer taker(ends.take_theirs(), [](int fd) { take_all(fd); });
+      const sluice::result<std::size_t> read = w.run(read_after_send(
+          w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(), block));
+      REQUIRE(read.has_value());
+      CHECK(*read == 13);
+    }
+  }
+}

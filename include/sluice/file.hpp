@@ -55,9 +55,9 @@ class SLUICE_API file {
   // As write, from several places; advances `parts` when the kernel takes a part of them.
   [[nodiscard]] op_await write(std::span<iovec> parts, std::uint64_t offset);
   [[nodiscard]] op_await truncate(std::uint64_t bytes);
-  // Reserves [0, bytes) and makes that the size: ENOSPC comes now and not in the middle
-  // (fallocate(2)). EOPNOTSUPP where the filesystem cannot.
-  [[nodiscard]] op_await reserve(std::uint64_t bytes);
+  // Reserves [0, bytes) and lets the file grow to that size (fallocate(2)): ENOSPC and EDQUOT come
+  // now, not in the middle, and leave the file as it was. EOPNOTSUPP where the filesystem cannot.
+  [[nodiscard]] task<result<void>> reserve(std::uint64_t bytes);
 
   // Makes every completed write durable (fdatasync). A failure is final: code::durability_unknown
   // now and at every later commit of this file, because the kernel may have dropped the pages

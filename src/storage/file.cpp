@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "storage/file_state.hpp"
+#include "storage/reserve.hpp"
 
 namespace sluice {
 
@@ -86,11 +87,7 @@ op_await file::truncate(std::uint64_t bytes) {
   return {state_->core.loop(), request};
 }
 
-op_await file::reserve(std::uint64_t bytes) {
-  op_request request = on_file(*state_, op_kind::fallocate);
-  request.length = bytes;
-  return {state_->core.loop(), request};
-}
+task<result<void>> file::reserve(std::uint64_t bytes) { return reserve_space(*state_, 0, bytes); }
 
 task<result<void>> file::close() {
   if (!state_) co_return result<void>{};

@@ -17,6 +17,7 @@
 #include "kernel/socket.hpp"
 #include "sluice/transfer.hpp"
 #include "storage/file_state.hpp"
+#include "storage/reserve.hpp"
 #include "storage/write_window.hpp"
 #include "transfer/planner.hpp"
 #include "transfer/stall_watch.hpp"
@@ -84,41 +85,20 @@ result<void> choose_path(receiving& r) {
   return {};
 }
 
-op_request resize_request(const receiving& r, std::uint64_t bytes) {
-  op_request request = on_file(r.into, op_kind::ftruncate);
-  request.length = bytes;
-  return request;
-}
-
 // Back to the page cache: whoever uses the file next knows nothing of alignment.
 void leave_direct(int fd) { [[maybe_unused]] const int refusal = kernel::set_direct(fd, false); }
 
 // Takes the space before the first byte, so that a full disk is told at once and extents stay long.
 // Short bodies of the copy path do without: one write takes their space as early.
-task<result<void>> reserve_space(receiving& r) {
+task<result<void>> reserve_body(receiving& r) {
   const tuning::knob_values& values = r.into.core.values();
   if (!values.storage.preallocate || r.options.length == 0) co_return result<void>{};
   if (!r.direct() && r.options.length <= values.memory.block_bytes) co_return result<void>{};
-  const result<kernel::inode_info> before = kernel::inode_of(r.into.fd.get());
-  if (!before) co_return std::unexpected(before.error());
-  op_request request = on_file(r.into, op_kind::fallocate);
-  request.offset = r.options.offset;
-  request.length = rounded_up(r.options.length, r.unit);
-  if (before->bytes == 0 && request.length > kernel::free_bytes_beside(r.into.fd.get())) {
-    co_return fail(ENOSPC, "fallocate", "receive_to_file: more than the filesystem has free");
-  }
-  op_await reserving(r.into.core.loop(), request);
-  const result<std::size_t> reserved = co_await reserving;
   ++r.so_far.ops;
-  if (reserved) co_return result<void>{};
-  const int refusal = reserved.error().code;
-  if (refusal == EOPNOTSUPP || refusal == ENOSYS) co_return result<void>{};
-  // Gives back what the kernel took before it failed
-  // (kernel-notes/failed_fallocate_may_keep_space.md).
-  op_await giving_back(r.into.core.loop(), resize_request(r, before->bytes));
-  const result<std::size_t> given_back = co_await giving_back;
-  co_return fail(refusal, "fallocate",
-                 given_back ? "receive_to_file" : "receive_to_file: space kept");
+  const result<void> reserved =
+      co_await reserve_space(r.into, r.options.offset, rounded_up(r.options.length, r.unit));
+  if (!reserved && reserved.error().code != EOPNOTSUPP) co_return reserved;
+  co_return result<void>{};
 }
 
 op_request receive_request(const receiving& r, std::byte* into, std::size_t bytes) {
@@ -235,7 +215,9 @@ std::size_t window_depth(const receiving& r) {
 // one.
 task<result<void>> cut_padding(receiving& r) {
   if (r.options.length % r.unit == 0) co_return result<void>{};
-  op_await cutting(r.into.core.loop(), resize_request(r, r.options.offset + r.options.length));
+  op_request request = on_file(r.into, op_kind::ftruncate);
+  request.length = r.options.offset + r.options.length;
+  op_await cutting(r.into.core.loop(), request);
   const result<std::size_t> cut = co_await cutting;
   ++r.so_far.ops;
   if (!cut) co_return fail(cut.error().code, "ftruncate", "receive_to_file");
@@ -243,7 +225,7 @@ task<result<void>> cut_padding(receiving& r) {
 }
 
 task<result<void>> carry_out(receiving& r) {
-  const result<void> reserved = co_await reserve_space(r);
+  const result<void> reserved = co_await reserve_body(r);
   if (!reserved) co_return reserved;
   write_window window(r.into, window_depth(r), co_await this_scope{});
   const int failure = co_await receive_blocks(r, window);

@@ -1,0 +1,18 @@
+// Taking space for a file before its bytes come.
+#pragma once
+
+#include <cstdint>
+
+#include "sluice/result.hpp"
+#include "sluice/task.hpp"
+
+namespace sluice {
+
+struct file_state;
+
+// Allocates [offset, offset + bytes) and lets the file grow to its end. ENOSPC and EDQUOT leave the
+// file as it was; EOPNOTSUPP: the filesystem cannot.
+[[nodiscard]] task<result<void>> reserve_space(file_state& state, std::uint64_t offset,
+                                               std::uint64_t bytes);
+
+}  // namespace sluice

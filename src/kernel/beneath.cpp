@@ -13,9 +13,10 @@
 namespace sluice::kernel {
 namespace {
 
-// A symbolic link is refused with ENOTDIR or ELOOP, depending on the flags; openat2 says ELOOP
-// always.
+// A symbolic link is refused with ENOTDIR where a directory is asked for; openat2 says ELOOP then
+// too.
 int refusal_of(int from, const char* component, int refusal) {
+  if (refusal != ENOTDIR) return refusal;
   struct stat info{};
   const bool there = ::fstatat(from, component, &info, AT_SYMLINK_NOFOLLOW) == 0;
   return there && S_ISLNK(info.st_mode) ? ELOOP : refusal;
@@ -33,6 +34,7 @@ beneath_how make_beneath_how(int flags, std::uint32_t mode) {
 }
 
 std::int64_t walk_beneath(int directory_fd, const char* path, int flags, std::uint32_t mode) {
+  if (*path == '\0') return -ENOENT;
   if (*path == '/') return -EXDEV;
   unique_fd here;
   int from = directory_fd;

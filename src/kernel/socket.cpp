@@ -32,6 +32,7 @@ result<socket_address> parse_address(std::string_view text) {
   const result<std::uint16_t> port = parse_port(text.substr(colon + 1));
   if (!port) return std::unexpected(port.error());
   std::string host(text.substr(0, colon));
+  if (host.contains('\0')) return fail(EINVAL, "address", "a NUL in it");
   socket_address parsed;
   if (host.empty()) host = "[::]";
   if (host.starts_with('[') && host.ends_with(']')) {

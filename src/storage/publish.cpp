@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include <cerrno>
 #include <string>
 #include <utility>
 
@@ -96,8 +97,14 @@ task<result<void>> publish(file& of, directory& in, std::string last_name,
   const result<void> named = co_await give_name(state, in.fd(), last_name, options.existing);
   if (!named) co_return named;
   state.core.counters().publish.count.add();
-  if (options.wanted == durability::durable) co_return co_await in.sync();
-  co_return result<void>{};
+  if (options.wanted != durability::durable) co_return result<void>{};
+  const result<void> synced = co_await in.sync();
+  // The name is there by now: a sync that was only cancelled leaves its durability as unknown as
+  // one that failed, and ECANCELED would say that nothing had happened.
+  if (!synced && synced.error().code == ECANCELED) {
+    co_return fail(code::durability_unknown, "fsync of the directory", "publish: cancelled");
+  }
+  co_return synced;
 }
 
 }  // namespace sluice

@@ -75,9 +75,17 @@ task<result<void>> give_name(file_state& state, int directory_fd, const std::str
     if (linked.error().code != EEXIST || existing == existing_name::keep) co_return linked;
     const result<void> temporarily = co_await link_temporarily(state, directory_fd);
     if (!temporarily) co_return temporarily;
-    state.core.counters().publish.replaced.add();
+  } else {
+    // EINVAL: a filesystem without RENAME_NOREPLACE (rename(2)).
+    const result<void> renamed =
+        co_await rename_temporary(state, directory_fd, name, existing_name::keep);
+    if (renamed || existing == existing_name::keep) co_return renamed;
+    if (renamed.error().code != EEXIST && renamed.error().code != EINVAL) co_return renamed;
   }
-  co_return co_await rename_temporary(state, directory_fd, name, existing);
+  const result<void> replaced =
+      co_await rename_temporary(state, directory_fd, name, existing_name::replace);
+  if (replaced) state.core.counters().publish.replaced.add();
+  co_return replaced;
 }
 
 }  // namespace

@@ -1,0 +1,247 @@
+#include <memory>
+
+#include "conformance/suite.hpp"
+#include "storage/file_state.hpp"
+
+namespace {
+
+using namespace conformance;
+namespace code = sluice::code;
+
+constexpr sluice::publish_options stored_keep{sluice::existing_name::keep,
+                                              sluice::durability::stored};
+
+// Creates a file in the world's folder with `content`, and publishes it under each of `names`.
+sluice::task<std::vector<int>> publish_as(sluice::engine& e, std::filesystem::path folder,
+                                          const std::vector<std::byte>& content,
+                                          std::vector<std::string> names,
+                                          sluice::publish_options options) {
+  std::vector<int> codes;
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+  if (!in) co_return codes;
+  sluice::result<sluice::file> made = co_await in->create();
+  if (!made) co_return codes;
+  sluice::op_await writing = made->write(content, 0);
+  const sluice::result<std::size_t> written = co_await writing;
+  if (!written) co_return codes;
+  for (const std::string& name : names) {
+    const sluice::result<void> done = co_await sluice::publish(*made, *in, name, options);
+    codes.push_back(done ? 0 : done.error().code);
+  }
+  co_return codes;
+}
+
+std::vector<int> publish_in(world& w, const std::vector<std::byte>& content,
+                            std::vector<std::string> names, sluice::publish_options options = {}) {
+  std::vector<int> codes =
+      w.run(publish_as(w.engine(), w.folder().path(), content, std::move(names), options));
+  w.settle();
+  return codes;
+}
+
+using names_list = std::vector<std::string>;
+using codes_list = std::vector<int>;
+
+}  // namespace
+
+TEST_CASE("a published file has its name and its whole content, and no other name is left") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    for (const bool durable : {false, true}) {
+      sluice::publish_options options;
+      if (!durable) options.wanted = sluice::durability::stored;
+      const std::vector<std::byte> content = pattern(1, 0, 70'001);
+      const std::uint64_t syncs = w.counter("sluice.commit.syncs");
+      CHECK(publish_in(w, content, {"name"}, options) == codes_list{0});
+      CHECK(w.names() == names_list{"name"});
+      CHECK(same_bytes(content_of(w.at("name")), content));
+      // Durable is one sync of the file and one of the directory; stored is none.
+      CHECK(w.counter("sluice.commit.syncs") - syncs == (durable ? 2 : 0));
+      std::filesystem::remove(w.at("name"));
+    }
+    CHECK(w.counter("sluice.publish.count") == 2);
+  }
+}
+
+TEST_CASE("an existing name is replaced whole, or kept") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    const std::vector<std::byte> first = pattern(1, 0, 100'000);
+    const std::vector<std::byte> second = pattern(2, 0, 300);
+    CHECK(publish_in(w, first, {"name"}) == codes_list{0});
+    CHECK(publish_in(w, second, {"name"}, stored_keep) == codes_list{EEXIST});
+    CHECK(w.names() == names_list{"name"});
+    CHECK(same_bytes(content_of(w.at("name")), first));
+    CHECK(publish_in(w, second, {"name"}) == codes_list{0});
+    CHECK(w.names() == names_list{"name"});
+    CHECK(same_bytes(content_of(w.at("name")), second));
+    CHECK(w.counter("sluice.publish.replaced") == 1);
+    CHECK(w.counter("sluice.publish.count") == 2);
+  }
+}
+
+TEST_CASE("a file is published once") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    CHECK(publish_in(w, pattern(1, 0, 10), {"one", "two", "one"}) == codes_list{0, EINVAL, EINVAL});
+    CHECK(w.names() == names_list{"one"});
+  }
+}
+
+TEST_CASE("a bad name is refused, and the file can still be published under a good one") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    const std::string long_name(255, 'x');
+    const std::string too_long(256, 'x');
+    const std::string with_nul("a\0b", 3);
+    CHECK(publish_in(w, pattern(1, 0, 10),
+                     {"", ".", "..", "a/b", "/a", "a/", with_nul, too_long, long_name}) ==
+          codes_list{EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, ENAMETOOLONG, 0});
+    CHECK(w.names() == names_list{long_name});
+  }
+}
+
+TEST_CASE("a directory is not replaced by a file: EISDIR, and no temporary name stays") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    REQUIRE(std::filesystem::create_directory(w.at("taken")));
+    CHECK(publish_in(w, pattern(1, 0, 10), {"taken"}) == codes_list{EISDIR});
+    CHECK(w.names() == names_list{"taken"});
+    CHECK(publish_in(w, pattern(1, 0, 10), {"taken"}, stored_keep) == codes_list{EEXIST});
+    CHECK(w.names() == names_list{"taken"});
+    // Refused once, the same file takes another name.
+    CHECK(publish_in(w, pattern(1, 0, 10), {"taken", "free"}) == codes_list{EISDIR, 0});
+    CHECK(w.names() == names_list{"free", "taken"});
+    CHECK(w.counter("sluice.publish.replaced") == 0);
+  }
+}
+
+TEST_CASE("a symbolic link is replaced itself, not what it points to") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    const std::vector<std::byte> old = pattern(1, 0, 10);
+    const std::vector<std::byte> content = pattern(2, 0, 20);
+    make_file(w.at("target"), old);
+    std::filesystem::create_symlink("target", w.at("link"));
+    CHECK(publish_in(w, content, {"link"}) == codes_list{0});
+    CHECK(!std::filesystem::is_symlink(w.at("link")));
+    CHECK(same_bytes(content_of(w.at("link")), content));
+    CHECK(same_bytes(content_of(w.at("target")), old));
+  }
+}
+
+TEST_CASE("a created file that is dropped, closed or never published leaves no name") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    const auto create = [](sluice::engine& e, std::filesystem::path folder,
+                           bool close) -> sluice::task<int> {
+      sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+      sluice::result<sluice::file> made = co_await in->create();
+      if (!made) co_return made.error().code;
+      if (!close) co_return 0;
+      const sluice::result<void> closed = co_await made->close();
+      co_return closed ? 0 : closed.error().code;
+    };
+    for (const bool close : {false, true}) {
+      CHECK(w.run(create(w.engine(), w.folder().path(), close)) == 0);
+      w.settle();
+      CHECK(w.names().empty());
+    }
+  }
+}
+
+TEST_CASE("a file is published into another directory, but not into another filesystem") {
+  for (const setting& on : every_setting_and_fallback()) {
+    if (on.folder == "/dev/shm" || !is_there("/dev/shm")) continue;
+    CAPTURE(on.name);
+    world w(on);
+    REQUIRE(std::filesystem::create_directory(w.at("other")));
+    const std::unique_ptr<support::temp_dir> elsewhere = temp_dir_in("/dev/shm");
+    const auto move = [](sluice::engine& e, std::filesystem::path from,
+                         std::filesystem::path to) -> sluice::task<int> {
+      sluice::result<sluice::directory> in = co_await sluice::directory::open(e, from.string());
+      sluice::result<sluice::directory> into = co_await sluice::directory::open(e, to.string());
+      sluice::result<sluice::file> made = co_await in->create();
+      if (!made) co_return made.error().code;
+      const sluice::result<void> done = co_await sluice::publish(*made, *into, "name");
+      co_return done ? 0 : done.error().code;
+    };
+    CHECK(w.run(move(w.engine(), w.folder().path(), w.at("other"))) == 0);
+    CHECK(w.run(move(w.engine(), w.folder().path(), elsewhere->path())) == EXDEV);
+    w.settle();
+    CHECK(w.names() == names_list{"other"});
+    CHECK(std::filesystem::exists(w.at("other/name")));
+    CHECK(elsewhere->entry_count() == 0);
+  }
+}
+
+TEST_CASE("of many publishers of one name one wins whole") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    constexpr std::size_t publishers = 12;
+    std::vector<std::vector<std::byte>> contents;
+    for (std::size_t i = 0; i < publishers; ++i) {
+      contents.push_back(pattern(100 + i, 0, 10'000 + 977 * i));
+    }
+    for (const bool keep : {false, true}) {
+      std::vector<int> codes;
+      sluice::publish_options options;
+      if (keep) options.existing = sluice::existing_name::keep;
+      for (const std::vector<std::byte>& content : contents) {
+        w.engine().start(
+            publish_as(w.engine(), w.folder().path(), content, {"name"}, options),
+            [&codes](const std::vector<int>& c) { codes.push_back(c.empty() ? -1 : c[0]); });
+      }
+      w.until([&codes] { return codes.size() == publishers; });
+      w.settle();
+      const auto won = std::ranges::count(codes, 0);
+      CHECK(won == (keep ? 1 : static_cast<std::ptrdiff_t>(publishers)));
+      CHECK(std::ranges::count(codes, EEXIST) == static_cast<std::ptrdiff_t>(publishers) - won);
+      CHECK(w.names() == names_list{"name"});
+      const std::vector<std::byte> seen = content_of(w.at("name"));
+      CHECK(std::ranges::any_of(
+          contents, [&seen](const std::vector<std::byte>& c) { return same_bytes(c, seen); }));
+      std::filesystem::remove(w.at("name"));
+    }
+  }
+}
+
+TEST_CASE("a cancelled publish says what became of the name") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    const std::vector<std::byte> content = pattern(3, 0, 50'000);
+    const std::vector<std::byte> old = pattern(4, 0, 60'000);
+    for (const bool replacing : {false, true}) {
+      for (int turns = 0; turns < 30; ++turns) {
+        CAPTURE(turns);
+        if (replacing) make_file(w.at("name"), old);
+        std::optional<std::vector<int>> codes;
+        const sluice::task_handle handle =
+            w.engine().start(publish_as(w.engine(), w.folder().path(), content, {"name"}, {}),
+                             [&codes](std::vector<int> c) { codes = std::move(c); });
+        for (int i = 0; i < turns && !codes; ++i) w.engine().run_once(1ms);
+        w.engine().cancel(handle);
+        w.until([&codes] { return codes.has_value(); });
+        w.settle();
+        const int told = codes->empty() ? ECANCELED : codes->front();
+        CAPTURE(told);
+        CHECK((told == 0 || told == ECANCELED || told == code::durability_unknown));
+        const bool named = told != ECANCELED;
+        CHECK(w.names() == (named || replacing ? names_list{"name"} : names_list{}));
+        if (named || replacing) {
+          CHECK(same_bytes(content_of(w.at("name")), named ? content : old));
+          std::filesystem::remove(w.at("name"));
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,116 @@
+#include "storage/write_window.hpp"
+
+#include "conformance/suite.hpp"
+#include "core/this_scope.hpp"
+
+namespace {
+
+using namespace conformance;
+
+constexpr std::uint64_t block = 256 * 1024;
+
+struct observed {
+  int failure = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t ops = 0;
+  std::uint64_t leases_max = 0;
+  bool drained = false;
+};
+
+// Writes `count` blocks of the pattern, the odd ones as two parts.
+sluice::task<observed> write_blocks(sluice::engine& e, sluice::file& into, std::size_t depth,
+                                    std::size_t count) {
+  observed seen;
+  sluice::write_window window(into.state(), depth, co_await sluice::this_scope{});
+  for (std::size_t i = 0; i < count; ++i) {
+    sluice::lease_await leasing = e.acquire_block();
+    sluice::result<sluice::lease> leased = co_await leasing;
+    if (!leased) {
+      seen.failure = leased.error().code;
+      break;
+    }
+    support::fill_pattern(leased->bytes(), 1, i * block);
+    if (!window.has_room() && !co_await window.room()) break;
+    if (window.failure() != 0) break;
+    const iovec halves[2] = {{leased->data(), 1000}, {leased->data() + 1000, block - 1000}};
+    if (i % 2 == 0) {
+      window.write(std::move(*leased), block, i * block);
+    } else {
+      window.write(std::move(*leased), halves, i * block);
+    }
+    seen.leases_max = std::max(seen.leases_max, *e.counters().get("sluice.memory.leases_in_use"));
+  }
+  const sluice::result<void> drained = co_await window.drained();
+  seen.drained = drained.has_value();
+  if (!drained) seen.failure = drained.error().code;
+  seen.bytes = window.bytes_written();
+  seen.ops = window.ops();
+  co_return seen;
+}
+
+sluice::file adopted(world& w, const std::string& name, int flags) {
+  const int fd = ::open(w.at(name).c_str(), flags | O_CLOEXEC, 0600);
+  REQUIRE(fd >= 0);
+  sluice::result<sluice::file> made = sluice::file::adopt(w.engine(), fd);
+  REQUIRE(made.has_value());
+  return std::move(*made);
+}
+
+}  // namespace
+
+TEST_CASE("a window writes every block to its place with no more than its depth in flight") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    for (const std::size_t depth : {1, 2, 7}) {
+      CAPTURE(depth);
+      sluice::file into = adopted(w, "file", O_RDWR | O_CREAT | O_TRUNC);
+      const observed seen = w.run(write_blocks(w.engine(), into, depth, 12));
+      CHECK(seen.drained);
+      CHECK(seen.ops == 12);
+      CHECK(seen.bytes == 12 * block);
+      CHECK(seen.leases_max <= depth);
+      CHECK(support::is_pattern(content_of(w.at("file")), 1, 0));
+      CHECK(content_of(w.at("file")).size() == 12 * block);
+    }
+  }
+}
+
+TEST_CASE("the first failure of a window stays, and its blocks go back") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    make_file(w.at("file"), {});
+    sluice::file into = adopted(w, "file", O_RDONLY);
+    const observed seen = w.run(write_blocks(w.engine(), into, 3, 12));
+    CHECK(!seen.drained);
+    CHECK(seen.failure == EBADF);
+    CHECK(seen.bytes == 0);
+    CHECK(w.counter("sluice.memory.leases_in_use") == 0);
+  }
+}
+
+TEST_CASE("a cancelled window is drained all the same before its blocks go back") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.memory.arena_bytes", "2M"}});
+    sluice::file into = adopted(w, "file", O_RDWR | O_CREAT);
+    for (int turns = 0; turns < 24; ++turns) {
+      int told = 0;
+      const sluice::task_handle handle =
+          w.engine().start(write_blocks(w.engine(), into, 4, 64), [&told](observed) { ++told; });
+      for (int i = 0; i < turns && told == 0; ++i) w.engine().run_once(1ms);
+      w.engine().cancel(handle);
+      w.until([&told] { return told > 0; });
+      w.settle();
+      CHECK(told == 1);
+    }
+    // What was written is the pattern, at its place.
+    const std::vector<std::byte> content = content_of(w.at("file"));
+    for (std::size_t at = 0; at < content.size(); at += block) {
+      const auto part = std::span(content).subspan(at, std::min(block, content.size() - at));
+      const bool hole = std::ranges::all_of(part, [](std::byte b) { return b == std::byte{0}; });
+      CHECK((hole || support::is_pattern(part, 1, at)));
+    }
+  }
+}

@@ -1,0 +1,166 @@
+#include <cstring>
+
+#include "conformance/suite.hpp"
+
+namespace {
+
+using namespace conformance;
+
+struct written {
+  sluice::result<sluice::receipt> outcome = sluice::fail(EINPROGRESS, "test");
+  int write_failure = 0;
+  std::uint64_t writes = 0;
+  std::uint64_t leases_max = 0;
+};
+
+// As a chunked body lies in received blocks: pieces of every size with gaps between them, and now
+// and then one that lies elsewhere.
+sluice::task<written> write_pieces(sluice::engine& e, std::filesystem::path folder,
+                                   const std::vector<std::byte>& body, std::uint64_t seed) {
+  written w;
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+  if (!in) co_return w;
+  sluice::result<sluice::file> into = co_await in->create();
+  if (!into) co_return w;
+  sluice::span_writer writer(e, *into);
+  support::seeded_random random(seed);
+  std::size_t done = 0;
+  while (done < body.size()) {
+    sluice::lease_await leasing = e.acquire_block();
+    sluice::result<sluice::lease> block = co_await leasing;
+    if (!block) co_return w;
+    w.leases_max = std::max(w.leases_max, *e.counters().get("sluice.memory.leases_in_use"));
+    std::vector<iovec> spans;
+    for (std::size_t at = random.below(9); at < block->size() && done < body.size();) {
+      const std::size_t piece = std::min<std::size_t>(
+          {random.below(random.one_in(8) ? 60'000 : 900), block->size() - at, body.size() - done});
+      const std::byte* from = body.data() + done;
+      if (random.one_in(16)) {
+        spans.push_back({const_cast<std::byte*>(from), piece});
+      } else {
+        std::memcpy(block->data() + at, from, piece);
+        spans.push_back({block->data() + at, piece});
+      }
+      done += piece;
+      at += piece + 7;
+    }
+    ++w.writes;
+    const sluice::result<void> begun = co_await writer.write(std::move(*block), spans);
+    spans.assign(spans.size(), iovec{nullptr, 1});  // the writer has its own copy by now
+    if (!begun) {
+      w.write_failure = begun.error().code;
+      break;
+    }
+  }
+  w.outcome = co_await writer.finish();
+  if (w.outcome) {
+    const sluice::result<void> published = co_await sluice::publish(*into, *in, "body");
+    if (!published) w.outcome = std::unexpected(published.error());
+  }
+  co_return w;
+}
+
+sluice::task<sluice::result<sluice::receipt>> write_nothing(sluice::engine& e,
+                                                            std::filesystem::path folder) {
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+  sluice::result<sluice::file> into = co_await in->create();
+  sluice::span_writer writer(e, *into);
+  co_return co_await writer.finish();
+}
+
+// Into a file that is open for reading only: every write fails with EBADF.
+sluice::task<written> write_refused(sluice::engine& e, std::filesystem::path folder) {
+  written w;
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+  sluice::result<sluice::file> into = co_await in->open_file("source");
+  sluice::span_writer writer(e, *into);
+  for (int i = 0; i < 100 && w.write_failure == 0; ++i) {
+    sluice::lease_await leasing = e.acquire_block();
+    sluice::result<sluice::lease> block = co_await leasing;
+    if (!block) co_return w;
+    const iovec all{block->data(), block->size()};
+    const sluice::result<void> begun = co_await writer.write(std::move(*block), {&all, 1});
+    if (!begun) w.write_failure = begun.error().code;
+  }
+  w.outcome = co_await writer.finish();
+  co_return w;
+}
+
+}  // namespace
+
+TEST_CASE("pieces of any size arrive in the file one after the other") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.receive.depth", "3"}});
+    for (const std::uint64_t seed : {1, 2, 3}) {
+      CAPTURE(seed);
+      const std::vector<std::byte> body = pattern(seed, 0, (seed << 20) + seed * 4321);
+      const written done = w.run(write_pieces(w.engine(), w.folder().path(), body, seed));
+      REQUIRE(done.outcome.has_value());
+      CHECK(same_bytes(content_of(w.at("body")), body));
+      CHECK(std::string(name(done.outcome->path)) == "copy");
+      CHECK(std::strlen(done.outcome->reason) > 0);
+      CHECK(done.outcome->bytes == body.size());
+      CHECK(done.outcome->copies == 2);
+      CHECK(done.outcome->copied_bytes == 0);
+      CHECK(done.outcome->ops == done.writes);
+      CHECK(done.outcome->first_byte <= done.outcome->last_byte);
+      CHECK(done.outcome->last_byte <= done.outcome->stored);
+      CHECK(done.leases_max <= 4);  // three behind the receive, and its own
+      std::filesystem::remove(w.at("body"));
+    }
+  }
+}
+
+TEST_CASE("a body without pieces is an empty file with its receipt") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    const sluice::result<sluice::receipt> done =
+        w.run(write_nothing(w.engine(), w.folder().path()));
+    REQUIRE(done.has_value());
+    CHECK(done->bytes == 0);
+  }
+}
+
+TEST_CASE("a write that fails is told by the next write and by finish, and no lease is lost") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    make_file(w.at("source"), pattern(1, 0, 10));
+    const written done = w.run(write_refused(w.engine(), w.folder().path()));
+    CHECK(done.write_failure == EBADF);
+    REQUIRE(!done.outcome.has_value());
+    CHECK(done.outcome.error().code == EBADF);
+    CHECK(same_bytes(content_of(w.at("source")), pattern(1, 0, 10)));
+  }
+}
+
+TEST_CASE("a cancelled writer finishes once, with everything given back") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.receive.depth", "2"}, {"sluice.memory.arena_bytes", "1M"}});
+    const std::vector<std::byte> body = pattern(9, 0, 8 << 20);
+    for (int turns = 0; turns < 40; turns += 3) {
+      CAPTURE(turns);
+      int told = 0;
+      written last;
+      const sluice::task_handle handle = w.engine().start(
+          write_pieces(w.engine(), w.folder().path(), body, 5), [&told, &last](written d) {
+            ++told;
+            last = std::move(d);
+          });
+      for (int i = 0; i < turns && told == 0; ++i) w.engine().run_once(1ms);
+      w.engine().cancel(handle);
+      w.until([&told] { return told > 0; });
+      w.settle();
+      CHECK(told == 1);
+      // It was faster than the cancel, or had its name already.
+      if (last.outcome || last.outcome.error().code == sluice::code::durability_unknown) {
+        CHECK(same_bytes(content_of(w.at("body")), body));
+        std::filesystem::remove(w.at("body"));
+      }
+      CHECK(w.names().empty());
+    }
+  }
+}

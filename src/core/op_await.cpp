@@ -8,7 +8,7 @@ void op_await::begin(std::coroutine_handle<> awaiting, scope* task_scope) noexce
   op_.context = awaiting.address();
   op_.complete = [](op& o) noexcept { std::coroutine_handle<>::from_address(o.context).resume(); };
   if (timeout_.count() > 0 || op_.request.kind == op_kind::timeout) {
-    op_.deadline_ns = kernel::now_ns() + timeout_.count();
+    op_.deadline_ns = kernel::deadline_after(timeout_.count());
   }
   start(*loop_, op_, task_scope);
 }

@@ -83,7 +83,7 @@ void lease_await::begin(std::coroutine_handle<> awaiting, scope* task_scope) noe
   wait_.complete = [](op& o) noexcept {
     std::coroutine_handle<>::from_address(o.context).resume();
   };
-  if (timeout_.count() > 0) wait_.deadline_ns = kernel::now_ns() + timeout_.count();
+  if (timeout_.count() > 0) wait_.deadline_ns = kernel::deadline_after(timeout_.count());
   from_->wait(wait_, task_scope);
 }
 

@@ -1,6 +1,7 @@
 #include "backend/ring_backend.hpp"
 
 #include "backend/suite.hpp"
+#include "support/needs_ring.hpp"
 
 namespace suite {
 

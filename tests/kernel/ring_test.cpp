@@ -16,6 +16,7 @@
 #include "kernel/clock.hpp"
 #include "kernel/fd.hpp"
 #include "support/all_given_back.hpp"
+#include "support/needs_ring.hpp"
 #include "support/seeded_data.hpp"
 
 namespace {

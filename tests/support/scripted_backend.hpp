@@ -64,6 +64,8 @@ class scripted_backend final : public sluice::backend {
   on_cancel when_cancelled = on_cancel::answer;
   answer_order order = answer_order::first_first;
   std::function<void()> during_wait;  // called in wait, before answers are handed over
+  // When set, answers what no script does: sluice::row_of(kind).perform makes it a real backend.
+  std::function<std::int64_t(const sluice::op_request&)> perform;
 
   std::vector<event> events;
   std::int64_t last_timeout_ns = 0;  // of the last wait
@@ -80,12 +82,15 @@ class scripted_backend final : public sluice::backend {
       return false;
     }
     events.push_back({event_kind::start, &o});
-    if (script_.empty()) {
-      held_.push_back(&o);
-    } else {
+    if (!script_.empty()) {
       o.result = script_.front();
       script_.pop_front();
       due_.push_back(&o);
+    } else if (perform) {
+      o.result = perform(o.request);
+      due_.push_back(&o);
+    } else {
+      held_.push_back(&o);
     }
     return true;
   }

@@ -26,6 +26,8 @@ namespace {
 
 constexpr int status_failed = 1;
 constexpr int status_usage = 2;
+// Below this a limit of open files is worth a line at every start.
+constexpr std::uint64_t few_connections = 1000;
 
 void complain(std::string_view text) { fmt::print(stderr, "sluiced: {}\n", text); }
 
@@ -79,12 +81,22 @@ sluice::knobs knobs_of_machine() {
   return knobs;
 }
 
-// A connection costs a descriptor, an upload one or two more: take what the machine allows.
-void raise_descriptor_limit() {
+// Takes as many descriptors as the machine allows, and says when they are too few. How many.
+std::uint64_t raise_descriptor_limit(const sluice::knobs& knobs) {
   rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
   limit.rlim_cur = limit.rlim_max;
   static_cast<void>(setrlimit(RLIMIT_NOFILE, &limit));
+  const std::uint64_t possible = sluiced::connections_within(limit.rlim_max);
+  const auto wanted = knobs.find("sluice.http.connections_max");
+  const bool asked_for = wanted && wanted->value != wanted->initial;
+  const bool too_few = possible < sluiced::settings_from(knobs).connections_max;
+  if (too_few && (asked_for || possible < few_connections))
+    complain(
+        fmt::format("{} open files allow {} connections, fewer than "
+                    "sluice.http.connections_max={}; raise the limit (ulimit -n)",
+                    limit.rlim_max, possible, wanted->value));
+  return limit.rlim_max;
 }
 
 // Blocked in every thread made from here on; only wait_for_signals() takes them.
@@ -136,6 +148,6 @@ int main(int argc, char** argv) {
   }
   sluice::knobs knobs = knobs_of_machine();
   if (!apply_settings(knobs, given.settings)) return status_usage;
-  raise_descriptor_limit();
+  given.server.descriptors = raise_descriptor_limit(knobs);
   return serve(given, knobs);
 }

@@ -36,7 +36,7 @@ std::string format_metrics(const fleet& all) {
     for (std::size_t i = 0; i < all.size(); ++i) {
       const std::uint64_t counted =
           (snapshots[i].begin() + static_cast<std::ptrdiff_t>(row))->value;
-      const std::uint64_t value = all[i]->counts().get(counter.name).value_or(counted);
+      const std::uint64_t value = all[i]->counts().find(counter.name).value_or(counted);
       fmt::format_to(out, "{}{{engine=\"{}\"}} {}\n", name, i, value);
     }
     ++row;

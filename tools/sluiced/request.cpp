@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/beast/http/basic_parser.hpp>
 #include <boost/beast/http/error.hpp>
 #include <limits>
@@ -107,8 +108,17 @@ class head_parser : public http::basic_parser<true> {
   std::span<const std::byte> head_;
 };
 
-refusal explain(const error_code& problem) {
-  if (problem == http::error::bad_version) return {505, "this server speaks HTTP/1.1 and HTTP/1.0"};
+// Whether the request-line ends in a version, or is broken before it.
+bool names_version(std::span<const std::byte> head) {
+  const std::string_view text(reinterpret_cast<const char*>(head.data()), head.size());
+  const std::string_view line = text.substr(0, text.find("\r\n"));
+  return line.substr(line.rfind(' ') + 1).starts_with("HTTP/") &&
+         std::ranges::count(line, ' ') == 2;
+}
+
+refusal explain(const error_code& problem, std::span<const std::byte> head) {
+  if (problem == http::error::bad_version && names_version(head))
+    return {505, "this server speaks HTTP/1.1 and HTTP/1.0"};
   if (problem == http::error::bad_content_length)
     return {400,
             "Content-Length is not one decimal number, or stands beside Transfer-Encoding; "
@@ -161,7 +171,7 @@ std::expected<request, refusal> parse_request(std::span<const std::byte> head) {
   head_parser parser(head);
   error_code problem;
   parser.put(boost::asio::const_buffer(head.data(), head.size()), problem);
-  if (problem) return std::unexpected(explain(problem));
+  if (problem) return std::unexpected(explain(problem, head));
   if (!parser.is_header_done()) return refuse(400, "the request head is malformed");
 
   for (const auto check : {check_framing, check_fields}) {

@@ -9,7 +9,7 @@ server::server(server_options options, const sluice::knobs& knobs)
       going_(go_.get_future().share()),
       all_ended_(static_cast<std::ptrdiff_t>(options_.engines)) {
   for (unsigned i = 0; i < options_.engines; ++i)
-    shards_.push_back(std::make_unique<shard>(i, knobs, shards_));
+    shards_.push_back(std::make_unique<shard>(i, knobs, options_.descriptors, shards_));
 }
 
 server::~server() {
@@ -46,6 +46,8 @@ void server::live(shard& one, const std::string& address, std::promise<started> 
   if (sound && going_.get()) {
     one.run();
     all_ended_.arrive_and_wait();
+    // What has been told to stop may have ended before stop() let go of it.
+    const std::lock_guard stopped(stopping_);
   }
   one.close();
 }
@@ -57,6 +59,7 @@ void server::run() {
 }
 
 void server::stop() {
+  const std::lock_guard stopping(stopping_);
   for (const auto& one : shards_) one->stop();
 }
 

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <barrier>
+#include <cstdint>
 #include <expected>
 #include <future>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,6 +18,7 @@ struct server_options {
   std::string root;
   std::string listen;
   unsigned engines = 1;
+  std::uint64_t descriptors = 1024;  // RLIMIT_NOFILE
 };
 
 // Used by one thread, but for stop().
@@ -43,6 +46,7 @@ class server {
   std::shared_future<bool> going_;
   bool gone_ = false;
   std::barrier<> all_ended_;
+  std::mutex stopping_;  // held by stop(): no engine goes away meanwhile
   std::vector<std::jthread> threads_;
 };
 

@@ -46,4 +46,9 @@ settings settings_from(const sluice::knobs& knobs) {
   return s;
 }
 
+std::uint64_t connections_within(std::uint64_t descriptors) {
+  constexpr std::uint64_t own = 32;
+  return descriptors > own + 2 ? (descriptors - own) / 2 : 1;
+}
+
 }  // namespace sluiced

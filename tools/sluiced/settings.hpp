@@ -26,4 +26,8 @@ struct settings {
 
 [[nodiscard]] settings settings_from(const sluice::knobs& knobs);
 
+// How many connections `descriptors` (RLIMIT_NOFILE) are enough for: a connection needs one, and as
+// much again for the files of its request; the server itself needs some.
+[[nodiscard]] std::uint64_t connections_within(std::uint64_t descriptors);
+
 }  // namespace sluiced

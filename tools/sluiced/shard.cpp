@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -19,6 +20,7 @@ constexpr std::size_t sink_bytes = 64 * 1024;
 // So many at a time are told that there are too many; beyond that a connection is closed unheard.
 constexpr std::size_t refusing_max = 64;
 constexpr std::chrono::milliseconds accept_pause{100};
+constexpr std::chrono::minutes said_again_after{1};
 
 void say(std::string_view text) { fmt::print(stderr, "sluiced: {}\n", text); }
 
@@ -49,15 +51,12 @@ start_failure explain_listen(const std::string& address, const sluice::error& pr
 
 connection::connection(shard& home, sluice::stream& peer, purpose why)
     : home_(home), peer_(peer), why_(why) {
-  ++home_.count_of(why_);
-  tally::add(home_.counts_.connections_open);
+  home_.connection_begins(why_);
 }
 
 connection::~connection() {
   wake();
-  --home_.count_of(why_);
-  tally::subtract(home_.counts_.connections_open);
-  home_.connection_ended();
+  home_.connection_ended(why_);
 }
 
 void connection::rest() {
@@ -70,12 +69,14 @@ void connection::wake() {
   if (is_linked()) home_.idle_.erase(shard::idle_list::s_iterator_to(*this));
 }
 
-shard::shard(unsigned index, sluice::knobs knobs, const fleet& all)
+shard::shard(unsigned index, sluice::knobs knobs, std::uint64_t descriptors, const fleet& all)
     : index_(index),
       knobs_(std::move(knobs)),
       all_(all),
       limits_(settings_from(knobs_)),
-      sink_(sink_bytes) {}
+      sink_(sink_bytes) {
+  limits_.connections_max = std::min(limits_.connections_max, connections_within(descriptors));
+}
 
 std::expected<void, start_failure> shard::start(const std::string& root, const std::string& address,
                                                 bool reuse_port) {
@@ -155,21 +156,26 @@ sluice::task<void> shard::accept_loop() {
 
 void shard::admit(sluice::stream peer) {
   tally::add(counts_.connections);
-  if (serving_ < limits_.connections_max) {
-    said_out_of_descriptors_ = false;
+  if (!full() || retire_idle())
     engine_->spawn(serve_connection(*this, std::move(peer)));
-    return;
-  }
-  // One that only waits makes room for one that has something to say.
-  if (!idle_.empty()) {
-    connection& oldest = idle_.front();
-    oldest.wake();
-    static_cast<void>(oldest.peer().shutdown(SHUT_RDWR));
-    engine_->spawn(serve_connection(*this, std::move(peer)));
-    return;
-  }
-  if (refusing_ == refusing_max) return;
-  engine_->spawn(refuse_connection(*this, std::move(peer)));
+  else if (refusing_ < refusing_max)
+    engine_->spawn(refuse_connection(*this, std::move(peer)));
+}
+
+// The limit is of the process: each shard looks at all. Two that look at once may both admit.
+bool shard::full() const {
+  std::uint64_t serving = 0;
+  for (const auto& one : all_) serving += tally::get(one->counts().serving);
+  return serving >= limits_.connections_max;
+}
+
+// A connection that only waits makes room for one that has something to say. False: none does.
+bool shard::retire_idle() {
+  if (idle_.empty()) return false;
+  connection& oldest = idle_.front();
+  oldest.wake();
+  static_cast<void>(oldest.peer().shutdown(SHUT_RDWR));
+  return true;
 }
 
 // Whether to pause. What a peer did to its own connection is no reason to.
@@ -182,12 +188,14 @@ bool shard::explain_accept(const sluice::error& problem) {
     case EINTR: return false;
     default: break;
   }
-  if (!said_out_of_descriptors_)
+  retire_idle();
+  const auto now = std::chrono::steady_clock::now();
+  if (now - said_cannot_accept_ >= said_again_after)
     say(
         fmt::format("cannot accept: {}; pausing. Raise the limit of open files (ulimit -n) or "
                     "lower sluice.http.connections_max",
                     sluice::describe(problem)));
-  said_out_of_descriptors_ = true;
+  said_cannot_accept_ = now;
   return true;
 }
 
@@ -196,7 +204,7 @@ void shard::begin_stop() {
   stopping_ = true;
   engine_->cancel(accepting_);
   for (connection& idle : idle_) static_cast<void>(idle.peer().shutdown(SHUT_RD));
-  if (serving_ + refusing_ == 0) return;
+  if (!has_connections()) return;
   if (limits_.grace.count() == 0)
     engine_->cancel_all();
   else
@@ -208,8 +216,23 @@ sluice::task<void> shard::grace_time() {
   if (over) engine_->cancel_all();
 }
 
-void shard::connection_ended() {
-  if (stopping_ && serving_ + refusing_ == 0 && grace_) engine_->cancel(*grace_);
+bool shard::has_connections() const { return tally::get(counts_.connections_open) > 0; }
+
+void shard::connection_begins(purpose why) {
+  tally::add(counts_.connections_open);
+  if (why == purpose::serve)
+    tally::add(counts_.serving);
+  else
+    ++refusing_;
+}
+
+void shard::connection_ended(purpose why) {
+  tally::subtract(counts_.connections_open);
+  if (why == purpose::serve)
+    tally::subtract(counts_.serving);
+  else
+    --refusing_;
+  if (stopping_ && !has_connections() && grace_) engine_->cancel(*grace_);
 }
 
 }  // namespace sluiced

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <boost/intrusive/list.hpp>
+#include <chrono>
 #include <cstdint>
 #include <expected>
 #include <memory>
@@ -57,7 +58,7 @@ class connection : public boost::intrusive::list_base_hook<> {
 // All members but stop() are for the shard's thread, between start() and the end of run().
 class shard {
  public:
-  shard(unsigned index, sluice::knobs knobs, const fleet& all);
+  shard(unsigned index, sluice::knobs knobs, std::uint64_t descriptors, const fleet& all);
 
   // Makes the engine, opens the root, listens. On the thread that will run().
   std::expected<void, start_failure> start(const std::string& root, const std::string& address,
@@ -73,6 +74,7 @@ class shard {
   [[nodiscard]] const settings& limits() const { return limits_; }
   [[nodiscard]] const fleet& all() const { return all_; }
   [[nodiscard]] tally& counts() { return counts_; }
+  [[nodiscard]] const tally& counts() const { return counts_; }
   [[nodiscard]] bool stopping() const { return stopping_; }
   // Where bytes go that nobody will look at: shared by all connections that drain.
   [[nodiscard]] std::span<std::byte> sink() { return sink_; }
@@ -88,10 +90,11 @@ class shard {
   void admit(sluice::stream peer);
   [[nodiscard]] bool explain_accept(const sluice::error& problem);
   void begin_stop();
-  [[nodiscard]] std::size_t& count_of(purpose why) {
-    return why == purpose::serve ? serving_ : refusing_;
-  }
-  void connection_ended();
+  [[nodiscard]] bool has_connections() const;
+  [[nodiscard]] bool full() const;
+  bool retire_idle();
+  void connection_begins(purpose why);
+  void connection_ended(purpose why);
 
   // Fixed from start() on.
   const unsigned index_;
@@ -107,12 +110,11 @@ class shard {
 
   tally counts_;
   idle_list idle_;  // who has waited longest comes first
-  std::size_t serving_ = 0;
   std::size_t refusing_ = 0;
   sluice::task_handle accepting_;
   std::optional<sluice::task_handle> grace_;
   bool stopping_ = false;
-  bool said_out_of_descriptors_ = false;
+  std::chrono::steady_clock::time_point said_cannot_accept_{};
 };
 
 }  // namespace sluiced

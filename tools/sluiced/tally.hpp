@@ -22,9 +22,13 @@ class tally {
   value requests{0};
   value uploads_aborted{0};
   value timeouts{0};
+  value serving{0};  // of the open ones, those within the limit
 
   static void add(value& v) { v.fetch_add(1, std::memory_order_relaxed); }
   static void subtract(value& v) { v.fetch_sub(1, std::memory_order_relaxed); }
+  [[nodiscard]] static std::uint64_t get(const value& v) {
+    return v.load(std::memory_order_relaxed);
+  }
 
   void answered(int status) {
     const auto kind = static_cast<std::size_t>(status / 100);
@@ -32,7 +36,7 @@ class tally {
   }
 
   // Nothing for a name that is not of HTTP.
-  [[nodiscard]] std::optional<std::uint64_t> get(std::string_view name) const {
+  [[nodiscard]] std::optional<std::uint64_t> find(std::string_view name) const {
     const std::array<std::pair<std::string_view, const value*>, 9> rows = {{
         {"sluice.http.connections", &connections},
         {"sluice.http.connections_open", &connections_open},
@@ -45,7 +49,7 @@ class tally {
         {"sluice.http.responses_5xx", &responses_[3]},
     }};
     for (const auto& [row_name, row_value] : rows)
-      if (row_name == name) return row_value->load(std::memory_order_relaxed);
+      if (row_name == name) return get(*row_value);
     return std::nullopt;
   }
 

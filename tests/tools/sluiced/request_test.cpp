@@ -95,6 +95,7 @@ TEST_CASE("malformed heads are refused") {
     CAPTURE(head);
     CHECK(status_of(head) >= 400);
   }
+  CHECK(status_of("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n") == 400);
   CHECK(status_of("GET / HTTP/2.0\r\nHost: a\r\n\r\n") == 505);
   CHECK(status_of("GET / HTTP/1.9\r\nHost: a\r\n\r\n") == 505);
 }

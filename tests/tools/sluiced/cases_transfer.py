@@ -1,0 +1,132 @@
+"""Uploads and downloads that go well, byte for byte, by curl and by hand."""
+
+import concurrent.futures
+
+from harness import case, check, chunked, content, curl, request
+
+SIZES = [0, 1, 4095, 4096, 4097, (256 << 10) - 1, 256 << 10, (256 << 10) + 1, (1 << 20) + 7,
+         20_000_000]
+
+
+def upload_with_curl(bench, data, path, *options):
+    source = bench.file(data)
+    out, status, error = curl('-T', source, '-D', '-', '-o', bench.folder / 'ignored', *options,
+                              bench.shared.url(path))
+    check(status == 0, f'curl -T {path} with {len(data)} bytes: {error}', answer=out)
+    return out.decode()
+
+
+def check_download(bench, path, data):
+    out, status, error = curl(bench.shared.url(path))
+    check(status == 0, f'curl {path}: {error}')
+    check(out == data, f'{path} comes back with the same {len(data)} bytes, got {len(out)}')
+    there = (bench.shared.root / path[1:]).read_bytes()
+    check(there == data, f'{path} lies in the root with the same bytes')
+
+
+@case
+def curl_uploads_with_a_length_come_back_identical(bench):
+    for size in SIZES:
+        data = content(size)
+        head = upload_with_curl(bench, data, f'/cl/{size}')
+        check('201 Created' in head, f'{size} bytes are created', answer=head)
+        check(f'bytes={size}; durability=durable' in head, 'the receipt counts them', answer=head)
+        check_download(bench, f'/cl/{size}', data)
+
+
+@case
+def curl_uploads_in_chunks_come_back_identical(bench):
+    for size in SIZES[1:]:  # curl 7.88 never sends the last chunk of an empty file
+        data = content(size, seed=2)
+        head = upload_with_curl(bench, data, f'/chunked/{size}', '-H',
+                                'Transfer-Encoding: chunked')
+        check('201 Created' in head, f'{size} bytes are created', answer=head)
+        check(f'bytes={size};' in head, 'the receipt counts them', answer=head)
+        check_download(bench, f'/chunked/{size}', data)
+
+
+@case
+def chunks_of_any_size_make_the_same_body(bench):
+    empty = request('PUT', '/shape/empty', ['Transfer-Encoding: chunked'], chunked(b'', [1]))
+    with bench.shared.connect() as c:
+        c.send(empty).expect(201, 'no chunks')
+    shapes = {'ones': [1], 'odd': [1, 4095, 4097, 3, 65536], 'blocks': [256 << 10],
+              'large': [1 << 20]}
+    for name, sizes in shapes.items():
+        data = content(700_001 if name != 'ones' else 40_000, seed=3)
+        asked = request('PUT', f'/shape/{name}', ['Transfer-Encoding: chunked'],
+                        chunked(data, sizes))
+        with bench.shared.connect() as c:
+            got = c.send(asked).expect(201, f'chunks {name}')
+        check(f'bytes={len(data)};' in got.fields['sluice-receipt'], 'the receipt', asked, got)
+        got = bench.shared.ask_for(200, 'GET', f'/shape/{name}')
+        check(got.body == data, f'chunks {name} come back as they were')
+
+
+@case
+def a_receipt_names_path_reason_copies_bytes_and_durability(bench):
+    small = bench.shared.ask_for(201, 'PUT', '/receipt/small', body=b'hello')
+    receipt = small.fields.get('sluice-receipt', '')
+    check(receipt.startswith('path=copy; reason="'), 'a small body is copied', answer=small)
+    check(receipt.endswith('; copies=2; bytes=5; durability=durable'), 'all fields', answer=small)
+    empty = bench.shared.ask_for(201, 'PUT', '/receipt/empty')
+    check('bytes=0' in empty.fields.get('sluice-receipt', ''), 'an empty body too', answer=empty)
+
+
+@case
+def stored_is_said_when_durability_is_not_wanted(bench):
+    server = bench.serve('sluice.http.durability=stored')
+    got = server.ask_for(201, 'PUT', '/a', body=b'x' * 1000)
+    check(got.fields['sluice-receipt'].endswith('durability=stored'), 'the receipt', answer=got)
+    server.stop()
+
+
+@case
+def an_upload_creates_then_replaces_and_each_has_its_entity_tag(bench):
+    tags = set()
+    for turn, status in enumerate([201, 204, 204]):
+        got = bench.shared.ask_for(status, 'PUT', '/replace/me', body=b'turn %d' % turn)
+        tags.add(got.fields['etag'])
+        check(('location' in got.fields) == (status == 201), 'Location for what is new',
+              answer=got)
+        back = bench.shared.ask_for(200, 'GET', '/replace/me')
+        check(back.fields['etag'] == got.fields['etag'], 'PUT and GET say the same tag',
+              answer=back)
+        check(back.body == b'turn %d' % turn, 'the last upload is there', answer=back)
+    check(len(tags) == 3, f'three contents, three tags: {tags}')
+
+
+@case
+def an_old_reader_keeps_the_old_file(bench):
+    old, new = content(8_000_000, seed=4), content(8_000_000, seed=5)
+    bench.shared.ask_for(201, 'PUT', '/reader', body=old)
+    with bench.shared.connect() as reader:
+        reader.send(request('GET', '/reader'))
+        reader._more('the answer begins')
+        bench.shared.ask_for(204, 'PUT', '/reader', body=new)
+        check(reader.answer().body == old, 'the download that had begun is the old file')
+    check(bench.shared.ask('GET', '/reader').body == new, 'a new download is the new file')
+
+
+@case
+def the_last_of_many_uploads_of_one_name_wins_whole(bench):
+    bodies = [content(300_000, seed=10 + i) for i in range(8)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda b: bench.shared.ask('PUT', '/race/x', body=b), bodies))
+    statuses = sorted(a.status for a in answers)
+    check(statuses == [201] + [204] * 7, f'one creates and seven replace: {statuses}')
+    check(bench.shared.ask('GET', '/race/x').body in bodies, 'one of them is there, whole')
+
+
+@case
+def many_uploads_at_once_on_several_engines(bench):
+    server = bench.serve(engines=3)
+    bodies = {f'/many/{i}': content(200_000 + i, seed=30 + i) for i in range(24)}
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda p: server.ask('PUT', p, body=bodies[p]), bodies))
+    check({a.status for a in answers} == {201}, 'all are created')
+    for path, data in bodies.items():
+        check(server.ask('GET', path).body == data, f'{path} comes back')
+    page = server.ask('GET', '/.sluice/metrics').body
+    check(b'engine="2"' in page, 'the metrics are of every engine', answer=page)
+    server.stop()

@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""tools/bench --report and --compare on made-up results: nulls are n/a, goals are judged right.
+
+  report_test.py TOOLS_BENCH [--keep DIR]    --keep: leave the page there, to look at it
+"""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+failures = []
+
+
+def check(fine, what):
+    if not fine:
+        failures.append(what)
+        print(f'FAILED: {what}')
+
+
+def row(way, storage, durable, size, connections, rate, cost, **more):
+    median = {'seconds': 1.0, 'mib_per_second': rate,
+              'cpu_s_per_gib': {'process': cost, 'machine': None if cost is None else cost * 1.6},
+              'cycles_per_byte': None, 'instructions_per_byte': None, 'llc_misses_per_byte': None,
+              'context_switches': 1200, 'page_faults': 30, 'syscalls_per_mib': 2.5,
+              'io_wq_per_mib': None, **more.pop('figures', {})}
+    first = way.split()[0]
+    return {'way': way, 'peer': {'sluice': 'serve'}.get(first, first),
+            'storage': storage, 'durable': durable, 'bytes': GIB, 'object_bytes': size,
+            'connections': connections, 'runs': [median], 'median': median,
+            'iqr': {'mib_per_second': None if rate is None else rate * 0.1}, 'verified': True,
+            'receipt': None, 'copies_measured': None, **more}
+
+
+RECEIVE = [('sluice', 'direct', 900, 0.4, 1), ('sluice copy', 'page cache', 500, 1.5, 2),
+           ('recv_write', 'page cache', 520, 1.4, None),
+           ('recv_write_threads', 'page cache', 480, 1.7, None),
+           ('recv_direct', 'direct', 490, 0.76, None), ('recv_mapped', 'page cache', 400, 2, None),
+           ('recv_splice', 'page cache', 280, 3.2, None),
+           ('nginx PUT', 'page cache', 250, 3.9, None)]
+
+
+def receive_case():
+    rows = []
+    for at, size in enumerate((4 * KIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, GIB)):
+        small = (at + 1) / 6
+        for way, storage, rate, cost, copies in RECEIVE:
+            receipt = {'path': way.split()[-1], 'copies': copies} if copies else None
+            rows.append(row(way, storage, True, size, 1, rate * small ** 2, cost / small,
+                            receipt=receipt, copies_measured=None if way == 'nginx PUT' else 1.5))
+    for connections in (16, 256):
+        for way, storage, rate, cost, _ in RECEIVE:
+            rows.append(row(way, storage, True, MIB, connections, rate / 2, cost * 1.2))
+    for way in ('sluice', 'recv_write'):  # a size of which one figure is missing
+        rows.append(row(way, 'tmpfs', False, MIB, 1, 2400, 0.3))
+        rows.append(row(way, 'tmpfs', False, 2 * GIB, 1, None if way == 'sluice' else 2100, None))
+    rows.append(row('network alone', 'none', False, GIB, 1, 2600, 0.25, peer='sink'))
+    rows.append({**row('recv_mapped', 'page cache', True, 2 * GIB, 16, None, None),
+                 'runs': [], 'median': {}, 'iqr': {}, 'unavailable': 'it refused'})
+    return {'case': 'receive', 'rows': rows, 'noise': {'a_a_ratio': 1.02},
+            'limit': {'network_mib_per_second': 2600, 'disk_mib_per_second': 980,
+                      'network_cpu_s_per_gib': 0.25, 'disk_cpu_s_per_gib': 0.07}}
+
+
+def send_case():
+    rows = []
+    for size in (16 * KIB, MIB, GIB):
+        for way, rate in (('sluice', 3000), ('send_sendfile', 3100), ('send_read', 2000),
+                          ('sluiced GET', 1900), ('nginx GET', 2000)):
+            rows.append(row(way, 'page cache', False, size, 32, rate * (size / GIB) ** 0.1, 0.3))
+    return {'case': 'send', 'rows': rows, 'limit': {'network_mib_per_second': 4000,
+                                                    'disk_mib_per_second': None},
+            'noise': {'a_a_ratio': None}}
+
+
+def durable_case():
+    rows = []
+    for connections in (1, 4, 16, 64, 256):
+        for way, rate in (('sluice', 900), ('recv_write_threads', 300)):
+            rows.append(row(way, 'page cache', True, 16 * KIB, connections, None, None, figures={
+                'objects_per_second': rate * connections ** 0.5}))
+    return {'case': 'durable', 'rows': rows}
+
+
+def latency_case():
+    rows = []
+    for load in (0.5, 0.7, 0.9):
+        for way, base in (('sluice', 90), ('recv_write', 120), ('nginx PUT', 200)):
+            rows.append(row(way, 'page cache', True, 64 * KIB, 16, 100, 1, figures={
+                'offered_share': load,
+                'p50_us': base / (1 - load) / 2, 'p99_us': base / (1 - load) ** 2,
+                'p99_9_us': None if way == 'nginx PUT' else base / (1 - load) ** 3}))
+    return {'case': 'latency', 'rows': rows}
+
+
+def idle_case():
+    rows = [row(way, 'page cache', False, None, count, None, None,
+                figures={'bytes_per_connection': each})
+            for count in (100, 1000, 10000)
+            for way, each in (('sluice', 1500), ('recv_write', 300), ('recv_write_threads', 9000),
+                              ('nginx PUT', None))]
+    return {'case': 'idle', 'rows': rows}
+
+
+def start_case():
+    return {'case': 'start', 'rows': [
+        row(way, 'page cache', False, None, None, None, None, figures={'start_ms': ms})
+        for way, ms in (('sluice', 8.5), ('recv_write', 1.1), ('nginx', None))]}
+
+
+def made_up():
+    return {'schema': 1, 'command': ['sluice-bench', 'receive'], 'started': '2026-01-01T00:00:00Z',
+            'machine': {'kernel': '6.1', 'cpus': 2, 'memory_bytes': 8 * GIB, 'filesystem': 'ext4',
+                        'counters': 'none'},
+            'versions': {'sluice': '0.1.0', 'nginx': None},
+            'cases': [receive_case(), send_case(), durable_case(), latency_case(), idle_case(),
+                      start_case()]}
+
+
+def run(*command):
+    return subprocess.run([sys.executable, *map(str, command)], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=100, check=False)
+
+
+def page_of(bench, report, folder, name):
+    data = folder / f'{name}.json'
+    data.write_text(json.dumps(report))
+    done = run(bench, '--report', data, '--out', folder / name)
+    check(done.returncode == 0, f'{name}: the report is made: {done.stdout}')
+    return folder / name, (folder / name / 'README.md').read_text()
+
+
+def cells(page, start):
+    """The cells of the first table line that begins so."""
+    line = next((l for l in page.split('\n') if l.startswith(f'| {start}')), '')
+    return [cell.strip() for cell in line.strip('|').split('|')]
+
+
+def test_whole(bench, folder):
+    out, page = page_of(bench, made_up(), folder, 'whole')
+    goals = {'throughput at least 0.9': ('0.918', 'met'), 'CPU at most 1.2': ('1.25', 'short of'),
+             "nginx's PUT throughput": ('3.60 times', 'met'), '16 KiB GETs': ('0.950', 'short of'),
+             '10,000 idle': ('1,500 bytes', 'met'), 'system calls per 16 KiB': ('0.0391', 'met')}
+    for wanted, (figure, verdict) in goals.items():
+        line = next((l for l in page.split('\n') if wanted in l and l.endswith('|')), '')
+        check(figure in line and line.endswith(f'| {verdict} |'), f'goal {wanted}: {line!r}')
+    check(cells(page, 'send')[1] == 'n/a', 'a noise floor that is null is n/a')
+    check(cells(page, 'nginx |')[1] == 'n/a', 'a version that is null is n/a')
+    missing = [l for l in page.split('\n') if l.startswith('| sluice | tmpfs | no | n/a')]
+    check(len(missing) == 1 and missing[0].count('n/a') >= 5 and ' 0 ' not in missing[0],
+          f'a row of nulls is n/a: {missing}')
+    check('recv_mapped: n/a, it refused.' in page, 'a way that could not run has its reason')
+    check('| network alone |' not in page, 'the limit is no way')
+    check('n/a: cycles per byte, instructions per byte, LLC' in page.replace('llc', 'LLC'),
+          'what the machine cannot count is said')
+    check('| against | ours |' in page and '| losses |' in page, 'wins and losses are on the page')
+    stored = json.loads((out / 'results.json').read_text())
+    check(stored['cases'] == made_up()['cases'], 'results.json is the data')
+    named = {p for p in page.replace('(', ')').split(')') if p.endswith('.svg')}
+    if shutil.which('gnuplot'):
+        for name in ('receive-throughput-by-size', 'receive-cpu-by-size', 'copies', 'durable',
+                     'latency', 'idle-memory', 'start', 'receive-throughput-by-connections'):
+            check(f'{name}.svg' in named, f'{name} is on the page')
+        for name in named:
+            for file in (out / name, (out / name).with_suffix('.png')):
+                check(file.exists() and file.stat().st_size > 1000, f'{file.name} is drawn')
+        labels = (out / 'copies.svg').read_text()
+        check('n/a' not in (out / 'durable.svg').read_text() and 'n/a' in labels,
+              'a bar of a null says n/a')
+    else:
+        check(not named and 'Not drawn' in page, 'without gnuplot the page says so')
+
+
+def test_partial(bench, folder):
+    report = made_up()
+    report['machine'] = {}
+    report['cases'] = [{'case': 'receive', 'rows': [], 'error': 'stopped after 3 s'},
+                       {'case': 'something_new', 'rows': [
+                           row('sluice', 'direct', True, MIB, 1, None, None, median={})]},
+                       {'case': 'idle', 'rows': idle_case()['rows'][3:4]}]
+    _, page = page_of(bench, report, folder, 'partial')
+    check('stopped after 3 s' in page, 'a case that did not finish says so')
+    check('## Something new' in page, 'a case of no special kind has its section')
+    check(cells(page, 'kernel')[1] == 'n/a', 'an unknown machine is n/a')
+    done = run(bench, '--report', folder / 'none.json', '--out', folder / 'none')
+    check(done.returncode == 1 and 'Traceback' not in done.stdout, 'no file is a message')
+    (folder / 'other.json').write_text('{"schema": 2}')
+    done = run(bench, '--report', folder / 'other.json', '--out', folder / 'other')
+    check(done.returncode == 1 and 'schema' in done.stdout, 'another schema is refused')
+
+
+def test_compare(bench, folder):
+    old, new = made_up(), made_up()
+    changed = new['cases'][0]['rows'][0]['median']
+    changed['mib_per_second'] *= 1.5
+    changed['cpu_s_per_gib']['process'] = None
+    for name, report in (('old', old), ('new', new)):
+        (folder / f'{name}.json').write_text(json.dumps(report))
+    done = run(bench, '--compare', folder / 'old.json', folder / 'new.json')
+    lines = [l.split() for l in done.stdout.split('\n') if l.startswith('receive, sluice, direct')]
+    check(lines and lines[0][-2:] == ['1.50', 'better'], f'before and after: {lines[:1]}')
+    check(len(lines) > 1 and lines[1][-2:] == ['n/a', 'n/a'], f'n/a after: {lines[1:2]}')
+
+
+def main():
+    bench = pathlib.Path(sys.argv[1])
+    keep = pathlib.Path(sys.argv[3]) if sys.argv[2:3] == ['--keep'] else None
+    with tempfile.TemporaryDirectory(prefix='bench-report-') as temporary:
+        folder = pathlib.Path(temporary)
+        test_whole(bench, folder)
+        test_partial(bench, folder)
+        test_compare(bench, folder)
+        if keep:
+            shutil.copytree(folder, keep, dirs_exist_ok=True)
+    return 1 if failures else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,11 @@
+"""What tools/bench makes of a run of sluice-bench.
+
+  rows.py      figures of rows, which rows may be compared, printing of numbers
+  judge.py     goals met or short of, wins and losses
+  pictures.py  which pictures, from which rows
+  gnuplot.py   how a picture is drawn, as SVG and PNG
+  page.py      README.md with all of it
+  compare.py   two runs, before and after
+"""
+
+

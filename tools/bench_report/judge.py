@@ -1,0 +1,156 @@
+"""What the rows say: the goals, met or short of, and wins and losses against each way."""
+
+from typing import NamedTuple
+
+from bench_report.rows import (bytes_per_connection, case_named, connections_of, figure, groups,
+                               is_ours, limit_of, load_of, objects_per_second, ours_for, place,
+                               ratio, rows_of, shown, shown_bytes, speaks_http, table, throughput)
+
+
+class Goal(NamedTuple):
+    wanted: str
+    measured: str
+    met: bool | None  # None: not measured
+
+
+def bulk_rows(case):
+    """The durable rows on disk with the largest objects, over one connection if there are such."""
+    rows = [r for r in rows_of(case) if place(r) == 'disk' and r.get('durable')]
+    largest = max((r.get('object_bytes') or 0 for r in rows), default=0)
+    rows = [r for r in rows if (r.get('object_bytes') or 0) == largest]
+    fewest = min((r.get('connections') or 0 for r in rows), default=0)
+    return [r for r in rows if (r.get('connections') or 0) == fewest]
+
+
+def goal(wanted, value, most=None, least=None, of=''):
+    if value is None:
+        return Goal(wanted, 'n/a', None)
+    met = (most is None or value <= most) and (least is None or value >= least)
+    return Goal(wanted, f'{shown(value)}{of}', met)
+
+
+def receive_goals(case):
+    rows = bulk_rows(case)
+    ours = next((ours_for(r, rows) for r in rows if not speaks_http(r)), None)
+    if ours is None:
+        return []
+    size = shown_bytes(ours.get('object_bytes'))
+    rate, cost = limit_of(case, ours)
+    of = f' ({ours["way"]}, {size})'
+    found = [
+        goal('1 GiB receive, durable: throughput at least 0.9 of the limit line',
+             ratio(throughput(ours), rate), least=0.9, of=of),
+        goal('1 GiB receive, durable: CPU at most 1.2 times network alone + disk alone',
+             ratio(figure(ours, 'cpu_s_per_gib.process'), cost), most=1.2, of=of)]
+    nginx = next((r for r in rows if r['way'].startswith('nginx')), None)
+    wanted = "1 GiB receive: at least 3 times nginx's PUT throughput or a third of its CPU"
+    if nginx is None:
+        found.append(Goal(wanted, 'n/a', None))
+    else:
+        speed = ratio(throughput(ours), throughput(nginx))
+        cpu = ratio(figure(ours, 'cpu_s_per_gib.process'), figure(nginx, 'cpu_s_per_gib.process'))
+        known = [value for value in (speed, cpu) if value is not None]
+        met = (speed or 0) >= 3 or (cpu is not None and cpu <= 1 / 3)
+        text = f'{shown(speed)} times the throughput, {shown(cpu)} of the CPU{of}'
+        found.append(Goal(wanted, text, met) if known else Goal(wanted, 'n/a', None))
+    calls = figure(ours, 'syscalls_per_mib')
+    found.append(goal('less than 0.05 system calls per 16 KiB of bulk payload',
+                      None if calls is None else calls / 64, most=0.05, of=of))
+    return found
+
+
+def get_goals(case):
+    wanted = '16 KiB GETs over keep-alive, 32 connections: at least nginx with one worker'
+    rows = [r for r in rows_of(case) if r.get('object_bytes') == 16384]
+    pairs = [(a, b) for a in rows if is_ours(a) for b in rows
+             if b['way'].startswith('nginx') and b.get('connections') == a.get('connections')]
+    if not pairs:
+        return []
+    ours, nginx = min(pairs, key=lambda p: (abs((p[0].get('connections') or 0) - 32),
+                                            'sluiced' not in p[0]['way']))
+    return [goal(wanted, ratio(objects_per_second(ours), objects_per_second(nginx)), least=1,
+                 of=f' times nginx ({ours["way"]}, {ours.get("connections")} connections)')]
+
+
+def idle_goals(case):
+    rows = [r for r in rows_of(case) if is_ours(r)]
+    if not rows:
+        return []
+    most = max(connections_of(r) or 0 for r in rows)
+    ours = next(r for r in rows if (connections_of(r) or 0) == most)
+    value = bytes_per_connection(ours)
+    of = f' bytes each ({ours["way"]}, {most:,} connections)'
+    return [goal('10,000 idle connections: at most 2 KiB of our memory each', value, most=2048,
+                 of=of)]
+
+
+def goals(report):
+    found = []
+    for name, judge in (('receive', receive_goals), ('gets', get_goals), ('send', get_goals),
+                        ('idle', idle_goals)):
+        case = case_named(report, name)
+        made = judge(case) if case else []
+        found += [g for g in made if g.wanted not in {f.wanted for f in found}]
+    elapsed = report.get('elapsed_seconds')
+    if report.get('quick') and elapsed:
+        found.append(goal('tools/bench --quick within 10 minutes, the build included',
+                          elapsed / 60, most=10, of=' minutes'))
+    return found
+
+
+THROUGHPUT = [('throughput', throughput, True),
+              ('CPU per byte, process', lambda r: figure(r, 'cpu_s_per_gib.process'), False),
+              ('CPU per byte, machine', lambda r: figure(r, 'cpu_s_per_gib.machine'), False)]
+OBJECTS = [('objects/s', objects_per_second, True), *THROUGHPUT[1:]]
+# What to compare the ways of a case by: (name, figure, whether more is better).
+RIVALRY = {
+    'durable': OBJECTS,
+    'gets': OBJECTS,
+    'latency': [(name, lambda r, key=key: figure(r, key), False)
+                for name, key in (('p50', 'p50_us'), ('p99', 'p99_us'), ('p99.9', 'p99_9_us'))],
+    'idle': [('memory', bytes_per_connection, False)],
+    'start': [('start', lambda r: figure(r, 'start_ms'), False)],
+}
+
+
+def point_of(row):
+    if not row.get('object_bytes'):
+        return f'{connections_of(row):,.0f} connections' if connections_of(row) else 'all'
+    load = '' if load_of(row) is None else f' at {load_of(row):.0%}'
+    return f'{shown_bytes(row["object_bytes"])} x {connections_of(row) or 1:,.0f}{load}'
+
+
+def duels(case):
+    """(theirs, ours, group, name, ratio, more is better) for each figure both have."""
+    for group in groups(case):
+        for row in group.rows:
+            ours = ours_for(row, group.rows)
+            if is_ours(row) or ours is None:
+                continue
+            for name, value, more_is_better in RIVALRY.get(case['case'], THROUGHPUT):
+                quotient = ratio(value(ours), value(row))
+                if quotient is not None:
+                    yield row, ours, group, name, quotient, more_is_better
+
+
+def wins_and_losses(case):
+    """One table: against each way, how often ahead, how often behind, best and worst."""
+    against = {}
+    for row, ours, group, name, quotient, more_is_better in duels(case):
+        key = (row['way'], ours['way'], group.label(), name, more_is_better)
+        against.setdefault(key, []).append((quotient, point_of(row)))
+    rows = []
+    for (theirs, ours, label, name, more_is_better), values in against.items():
+        values.sort(reverse=more_is_better)
+        above = sum(1 for quotient, _ in values if quotient > 1)
+        below = sum(1 for quotient, _ in values if quotient < 1)
+        won, lost = (above, below) if more_is_better else (below, above)
+        (best, best_at), (worst, worst_at) = values[0], values[-1]
+        rows.append([theirs, ours, label, name, won, lost, f'{shown(best)} at {best_at}',
+                     f'{shown(worst)} at {worst_at}'])
+    if not rows:
+        return []
+    return ['Ours divided by theirs, over all sizes and numbers of connections measured. Of CPU, '
+            'memory and time less than 1 is better. Differences below the noise floor count too.',
+            '', *table(['against', 'ours', 'where', 'of', 'wins', 'losses', 'best', 'worst'], rows),
+            '']

@@ -1,0 +1,232 @@
+"""The Markdown page of a run: tables, goals, pictures."""
+
+import json
+import pathlib
+
+from bench_report import gnuplot
+from bench_report.judge import goals, wins_and_losses
+from bench_report.pictures import copies_plot, plots_of
+from bench_report.rows import (figure, groups, limit_of, limits_at, load_of,
+                               objects_per_second, ours_for, ratio, rows_of, shown, shown_bytes,
+                               table, throughput, title_of, tried, ways_of)
+
+# ---- tables
+
+# (head, figure) of the first table of a point; the rest of what was counted is in the second.
+SPEED = [
+    ('MiB/s', throughput),
+    ('IQR', lambda r: throughput(r, 'iqr')),
+    ('of the limit', None),  # needs the case
+    ('CPU s/GiB, process', lambda r: figure(r, 'cpu_s_per_gib.process')),
+    ('CPU s/GiB, machine', lambda r: figure(r, 'cpu_s_per_gib.machine')),
+]
+OBJECT_RATES = ('durable', 'gets')
+IN_FIRST_TABLE = {'seconds', 'mib_per_second', 'cpu_s_per_gib.process', 'cpu_s_per_gib.machine',
+                  'requests_per_second', 'objects_per_second', 'offered_share',
+                  'idle_connections'}
+# Said in other columns already, or the same for every row.
+LEFT_OUT = {'of_limit', 'of_best_peer', 'copies_measured', 'requests', 'bytes'}
+
+
+def names_in(figures, before=''):
+    """The dotted names of all figures."""
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from names_in(value, f'{before}{name}.')
+        else:
+            yield before + name
+
+
+def figure_names(case):
+    """What this case's rows count beside the figures of the first table."""
+    names = dict.fromkeys(n for row in rows_of(case) for n in names_in(row.get('median') or {}))
+    return [n for n in names if n not in IN_FIRST_TABLE and n.split('.')[0] not in LEFT_OUT]
+
+
+def columns_of(case):
+    """(head, figure) of both tables: speed and cost, then everything else that was counted."""
+    rows = rows_of(case)
+    rest = [(name.replace('_', ' '), lambda r, name=name: figure(r, name))
+            for name in figure_names(case)]
+    rest += [('copies, measured', lambda r: r.get('copies_measured')),
+             ('copies, by receipt', lambda r: (r.get('receipt') or {}).get('copies'))]
+    if case['case'] in ('idle', 'start', 'latency') or not any(
+            throughput(r) is not None or objects_per_second(r) is not None for r in rows):
+        return rest[:-2] or rest, []
+    speed = [(head, value or (lambda r: ratio(throughput(r), limit_of(case, r)[0])))
+             for head, value in SPEED]
+    if case['case'] in OBJECT_RATES:
+        speed.insert(0, ('objects/s', objects_per_second))
+    return speed, rest
+
+
+def points_of(case):
+    """Rows that did the same work, in the order of the run."""
+    found = {}
+    for row in tried(case):
+        key = (row.get('object_bytes') or 0, row.get('connections') or 0)
+        found.setdefault(key, []).append(row)
+    return found
+
+
+def point_title(key):
+    size, connections = key
+    plural = '' if connections == 1 else 's'
+    return ', '.join(([f'{shown_bytes(size)}'] if size else [])
+                     + ([f'{connections:,} connection{plural}'] if connections else []))
+
+
+def ratio_to_ours(case, row):
+    group = next(g for g in groups(case) if any(r is row for r in g.rows))
+    ours = ours_for(row, group.rows)
+    if ours is None or ours is row:
+        return '' if ours is row else 'n/a'
+    return shown(ratio(objects_per_second(row), objects_per_second(ours)))
+
+
+def way_cells(row):
+    return [row['way'], row.get('storage') or 'n/a', 'yes' if row.get('durable') else 'no']
+
+
+def rows_with(columns, rows):
+    return [way_cells(r) + [shown(value(r)) for _, value in columns] for r in rows]
+
+
+def point_tables(case, rows):
+    """The tables of one point, with the reason for each row that has no figures."""
+    able = sorted((r for r in rows if not r.get('unavailable')), key=lambda r: load_of(r) or 0)
+    speed, rest = columns_of(case)
+    if any(load_of(r) is not None for r in able):
+        speed = [('load', load_of), *speed]
+    heads = ['way', 'storage', 'durable'] + [head for head, _ in speed]
+    body = rows_with(speed, able)
+    if rest:
+        heads.append('throughput / ours')
+        body = [cells + [ratio_to_ours(case, row)] for cells, row in zip(body, able)]
+    text = [*table(heads, body), ''] if able else []
+    counted = [(head, value) for head, value in rest if any(value(r) is not None for r in able)]
+    not_counted = [head for head, value in rest if (head, value) not in counted]
+    if counted and able:
+        text += ['<details><summary>What was counted</summary>', '',
+                 *table(['way', 'storage', 'durable'] + [head for head, _ in counted],
+                        rows_with(counted, able)), '']
+        text += [f'n/a: {", ".join(not_counted)}.', ''] if not_counted else []
+        text += ['</details>', '']
+    text += [line for r in rows if r.get('unavailable')
+             for line in (f'{r["way"]}: n/a, {r["unavailable"]}.', '')]
+    differing = [r['way'] for r in able if r.get('verified') is False]
+    return text + ([f'**Bytes differed**: {", ".join(differing)}.', ''] if differing else [])
+
+
+def limits_text(limit):
+    if not limit:
+        return []
+    return [f'Limits: network alone {shown(limit.get("network_mib_per_second"))} MiB/s at '
+            f'{shown(limit.get("network_cpu_s_per_gib"))} CPU s/GiB, disk alone '
+            f'{shown(limit.get("disk_mib_per_second"))} MiB/s at '
+            f'{shown(limit.get("disk_cpu_s_per_gib"))} CPU s/GiB.', '']
+
+
+# ---- sections
+
+def machine_section(report):
+    machine = report.get('machine') or {}
+    names = [('kernel', machine.get('kernel')), ('CPUs', machine.get('cpus')),
+             ('memory', shown_bytes(machine.get('memory_bytes'))),
+             ('filesystem', machine.get('filesystem')), ('counters', machine.get('counters'))]
+    versions = [[name, version or 'n/a'] for name, version in
+                sorted((report.get('versions') or {}).items())]
+    return ['## Machine and versions', '',
+            *table(['', 'this run'], [[n, v if v is not None else 'n/a'] for n, v in names]), '',
+            *(table(['program', 'version'], versions) + [''] if versions else [])]
+
+
+def goals_section(report):
+    rows = [[g.wanted, g.measured, {True: 'met', False: 'short of', None: 'not measured'}[g.met]]
+            for g in goals(report)]
+    return ['## Goals', '', *table(['goal', 'measured', ''], rows), ''] if rows else []
+
+
+def noise_section(report):
+    rows = [[case['case'], shown((case.get('noise') or {}).get('a_a_ratio'))]
+            for case in report['cases']]
+    return ['## Noise floor', '',
+            'The same way against itself, as if it were two: a difference below this is none.', '',
+            *table(['case', 'A / A'], rows), '']
+
+
+def pictures_section(plots, undrawn):
+    drawn = [f'![{p.title}]({p.name}.svg)' for p in plots if p.name not in undrawn]
+    return [line for picture in drawn for line in (picture, '')]
+
+
+def case_section(case, plots, undrawn):
+    text = [f'## {title_of(case["case"])}', '']
+    if case.get('error'):
+        text += [f'This case did not finish: {case["error"]}.', '']
+    text += [line for note in case.get('notes') or [] for line in (f'{note}.', '')]
+    if not case['rows']:
+        return text + ['No figures.', '']
+    text += wins_and_losses(case) + pictures_section(plots, undrawn)
+    for key, rows in points_of(case).items():
+        title = point_title(key)
+        text += [f'### {title}', ''] if title else []
+        text += point_tables(case, rows) + limits_text(limits_at(case, rows[0]))
+    return text
+
+
+def settings_section(report):
+    """How each way was started, once."""
+    commands = {}
+    for case in report['cases']:
+        for row in case['rows']:
+            if row.get('command'):
+                commands.setdefault(row['way'], ' '.join(row['command']))
+    if not commands:
+        return []
+    return ['## Settings', '', 'How each way was started; the fair settings of each peer stand on '
+            'top of its source in `tools/bench-peers/`.', '',
+            *table(['way', 'command'], [[w, f'`{c}`'] for w, c in commands.items()]), '']
+
+
+METHOD = '''Loopback on one machine, so the sender's work is in the machine's CPU figure. Memory
+is warmed first, the ways of a point take turns (A B B A), a first run of each is thrown away; shown
+are the median and the interquartile range (IQR). Every byte is verified outside the timed window.
+The CPU of a process includes its kernel workers; `n/a` is what this machine could not count. *Of
+the limit* is against the lower of network alone and disk alone, measured in the same run (on tmpfs,
+the network). *Throughput / ours* is theirs over ours with the same promise in the same place:
+above 1 is our loss.'''
+
+
+def write(report, folder):
+    """README.md, results.json and the pictures; returns the names of pictures not drawn."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'results.json').write_text(json.dumps(report, indent=1) + '\n')
+    by_case = {case['case']: plots_of(case) for case in report['cases']}
+    copies = list(copies_plot(report))
+    undrawn = gnuplot.draw([p for plots in by_case.values() for p in plots] + copies, folder,
+                               ways_of(report))
+    command = ' '.join(report.get('bench_command') or report.get('command') or ['n/a'])
+    page = ['# sluice-bench: results', '', f'    {command}', '',
+            f'Begun {report.get("started") or "n/a"}. The data: [results.json](results.json).',
+            '', METHOD, '', *goals_section(report), *machine_section(report),
+            *noise_section(report)]
+    for case in report['cases']:
+        page += case_section(case, by_case[case['case']], undrawn)
+    if copies:
+        page += ['## Copies', '', 'What the kernel copied for each byte of payload, and what our '
+                 'receipts say; a difference is a defect of the receipt.', '',
+                 *pictures_section(copies, undrawn)]
+    page += settings_section(report)
+    if undrawn:
+        page += [f'Not drawn (no gnuplot, or it failed): {", ".join(undrawn)}.', '']
+    (folder / 'README.md').write_text('\n'.join(page).rstrip('\n') + '\n')
+    return undrawn
+
+
+def read(path):
+    report = json.loads(pathlib.Path(path).read_text())
+    if not isinstance(report, dict) or report.get('schema') != 1:
+        raise ValueError(f'{path}: not a result of sluice-bench, schema 1')
+    return report

@@ -98,7 +98,8 @@ def y_axis(values):
         tics = steps(min(positive), max(positive))
         named = ', '.join(f'{quoted(f"{t:,.10g}")} {t}' for t in tics)
         return ['set logscale y 10', f'set yrange [{tics[0]}:{tics[-1]}]', f'set ytics ({named})']
-    return ['unset logscale y', 'set yrange [0:*]', 'set ytics autofreq']
+    top = max(positive, default=1) * 1.08
+    return ['unset logscale y', f'set yrange [0:{top:.6g}]', 'set ytics autofreq']
 
 
 def x_axis(plot):
@@ -163,7 +164,7 @@ def line_script(plot, order):
     width = (right - left) / count
     for at, panel in enumerate(plot.panels):
         lines += [f'set lmargin at screen {left + at * width:.3f}',
-                  f'set rmargin at screen {left + (at + 1) * width - 0.055:.3f}',
+                  f'set rmargin at screen {left + (at + 1) * width - 0.07:.3f}',
                   'set tmargin at screen 0.84', 'set bmargin at screen 0.16']
         lines += panel_lines(plot, panel, at, order, at == 0)
         lines.append('unset ylabel')

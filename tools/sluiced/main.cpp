@@ -6,7 +6,7 @@
 //   head_scan, request, target, conditions, range: what the peer wants (no I/O)
 //   get, put, delete, body, chunk_decoder: carrying it out
 //   response, failure, exchange: the answer
-//   metrics, tally: what is counted
+//   metrics, tally: what is counted; control: the control socket
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -44,6 +44,10 @@ void describe(CLI::App& app, command_line& given) {
   app.add_option("--set", given.settings, "knob=value; `sluicectl -a` lists the knobs")
       ->take_all()
       ->allow_extra_args(false);
+  app.add_option(
+         "--control", given.server.control,
+         "A socket for sluicectl: shows and sets knobs, shows counters; for this user alone")
+      ->type_name("SOCKET");
   app.add_option("--engines", given.server.engines, "Threads with one engine each")
       ->check(CLI::Range(1u, 256u))
       ->capture_default_str();

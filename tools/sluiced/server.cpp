@@ -41,6 +41,8 @@ server::started server::start_shard(shard& one, const std::string& address) {
 // reads the counters of the others.
 void server::live(shard& one, const std::string& address, std::promise<started> tell) {
   started done = one.start(options_.root, address, options_.engines > 1);
+  if (done && one.index() == 0 && !options_.control.empty())
+    done = one.open_control(options_.control);
   const bool sound = done.has_value();
   tell.set_value(std::move(done));
   if (sound && going_.get()) {

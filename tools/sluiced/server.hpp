@@ -17,6 +17,7 @@ namespace sluiced {
 struct server_options {
   std::string root;
   std::string listen;
+  std::string control;  // path of the control socket; empty: none
   unsigned engines = 1;
   std::uint64_t descriptors = 1024;  // RLIMIT_NOFILE
 };

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "connection.hpp"
+#include "control.hpp"
 
 namespace sluiced {
 
@@ -47,6 +48,15 @@ start_failure explain_listen(const std::string& address, const sluice::error& pr
   return {1, fmt::format("--listen {}: {} ({})", address, what, sluice::describe(problem))};
 }
 
+start_failure explain_control(const std::string& path, const sluice::error& problem) {
+  std::string_view what = "name a path in a directory that this user may write";
+  if (problem.code == EADDRINUSE) what = "a running process listens there; name another";
+  if (problem.code == EEXIST) what = "there is something that is no socket; name another";
+  if (problem.code == ENAMETOOLONG) what = "a socket's path has at most 100 bytes";
+  if (problem.code == ENOENT) what = "there is no such directory; create it or name another";
+  return {1, fmt::format("--control {}: {} ({})", path, what, sluice::describe(problem))};
+}
+
 }  // namespace
 
 connection::connection(shard& home, sluice::stream& peer, purpose why)
@@ -73,9 +83,14 @@ shard::shard(unsigned index, sluice::knobs knobs, std::uint64_t descriptors, con
     : index_(index),
       knobs_(std::move(knobs)),
       all_(all),
-      limits_(settings_from(knobs_)),
-      sink_(sink_bytes) {
-  limits_.connections_max = std::min(limits_.connections_max, connections_within(descriptors));
+      descriptors_(descriptors),
+      limits_(limits_from(knobs_)),
+      sink_(sink_bytes) {}
+
+settings shard::limits_from(const sluice::knobs& knobs) const {
+  settings limits = settings_from(knobs);
+  limits.connections_max = std::min(limits.connections_max, connections_within(descriptors_));
+  return limits;
 }
 
 std::expected<void, start_failure> shard::start(const std::string& root, const std::string& address,
@@ -124,8 +139,23 @@ std::expected<void, start_failure> shard::check_address_is_free(const std::strin
   return {};
 }
 
+std::expected<void, start_failure> shard::open_control(const std::string& path) {
+  sluice::result<sluice::control_socket> opened =
+      sluice::control_socket::open(*engine_, path, control_of(*this));
+  if (!opened) return std::unexpected(explain_control(path, opened.error()));
+  control_.emplace(std::move(*opened));
+  return {};
+}
+
+sluice::result<void> shard::set_knob(std::string_view name, std::string_view value) {
+  sluice::result<void> set = engine_->set_knob(name, value);
+  if (set) limits_ = limits_from(engine_->settings());
+  return set;
+}
+
 void shard::run() {
   accepting_ = engine_->spawn(accept_loop());
+  if (control_) controlling_ = engine_->spawn(sluice::serve(std::move(*control_)));
   engine_->run();
 }
 
@@ -135,6 +165,7 @@ void shard::stop() {
 
 void shard::close() {
   listener_.reset();
+  control_.reset();
   root_ = sluice::directory();
   engine_.reset();
 }
@@ -162,8 +193,16 @@ void shard::admit(sluice::stream peer) {
     engine_->spawn(refuse_connection(*this, std::move(peer)));
 }
 
+// A ring has so many operations in flight and no more, and each waiting connection is one: when all
+// were taken by those that wait, nobody could be served. A quarter is kept for those that work.
+std::uint64_t shard::connections_of_engine() const {
+  if (engine_->backend_name() != "ring") return limits_.connections_max;
+  return limits_.completion_entries / 4 * 3;
+}
+
 // The limit is of the process: each shard looks at all. Two that look at once may both admit.
 bool shard::full() const {
+  if (tally::get(counts_.serving) >= connections_of_engine()) return true;
   std::uint64_t serving = 0;
   for (const auto& one : all_) serving += tally::get(one->counts().serving);
   return serving >= limits_.connections_max;
@@ -203,6 +242,7 @@ void shard::begin_stop() {
   if (stopping_) return;
   stopping_ = true;
   engine_->cancel(accepting_);
+  engine_->cancel(controlling_);  // now, so that a successor gets its name while we finish
   for (connection& idle : idle_) static_cast<void>(idle.peer().shutdown(SHUT_RD));
   if (!has_connections()) return;
   if (limits_.grace.count() == 0)

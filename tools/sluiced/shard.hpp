@@ -9,9 +9,11 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "settings.hpp"
+#include "sluice/control.hpp"
 #include "sluice/engine.hpp"
 #include "sluice/file.hpp"
 #include "sluice/stream.hpp"
@@ -63,9 +65,14 @@ class shard {
   // Makes the engine, opens the root, listens. On the thread that will run().
   std::expected<void, start_failure> start(const std::string& root, const std::string& address,
                                            bool reuse_port);
+  // A control socket for all shards, carried by this one. Between start() and run().
+  std::expected<void, start_failure> open_control(const std::string& path);
   void run();    // until stopped and every connection has ended
   void stop();   // any thread, once started: no new connections, the rest within the grace time
   void close();  // gives everything back; after the run() of every shard
+
+  // A live knob, of the engine and of the server, from now on.
+  sluice::result<void> set_knob(std::string_view name, std::string_view value);
 
   [[nodiscard]] unsigned index() const { return index_; }
   [[nodiscard]] std::string address() const { return listener_->address(); }
@@ -91,8 +98,10 @@ class shard {
   [[nodiscard]] bool explain_accept(const sluice::error& problem);
   void begin_stop();
   [[nodiscard]] bool has_connections() const;
+  [[nodiscard]] std::uint64_t connections_of_engine() const;
   [[nodiscard]] bool full() const;
   bool retire_idle();
+  [[nodiscard]] settings limits_from(const sluice::knobs& knobs) const;
   void connection_begins(purpose why);
   void connection_ended(purpose why);
 
@@ -100,18 +109,21 @@ class shard {
   const unsigned index_;
   const sluice::knobs knobs_;
   const fleet& all_;
-  settings limits_;
+  const std::uint64_t descriptors_;
+  settings limits_;  // but for live knobs
   std::vector<std::byte> sink_;
 
   // The engine before what must not outlive it.
   std::optional<sluice::engine> engine_;
   sluice::directory root_;
   std::optional<sluice::listener> listener_;
+  std::optional<sluice::control_socket> control_;
 
   tally counts_;
   idle_list idle_;  // who has waited longest comes first
   std::size_t refusing_ = 0;
   sluice::task_handle accepting_;
+  sluice::task_handle controlling_;  // id 0, nobody's, without a control socket
   std::optional<sluice::task_handle> grace_;
   bool stopping_ = false;
   std::chrono::steady_clock::time_point said_cannot_accept_{};

@@ -2,7 +2,7 @@
 
 import time
 
-from harness import case, check, request
+from harness import Failed, case, check, request
 
 
 def head_of(size):
@@ -82,6 +82,23 @@ def beyond_the_connection_limit_idle_ones_give_way(bench):
         idle[0].check_ended('the one that waited longest gave way')
     for c in idle[1:]:
         c.send(request('GET', '/none')).expect(404, 'the others are served')
+    server.stop()
+
+
+@case
+def more_idle_connections_than_a_ring_holds_operations(bench):
+    server = bench.serve('sluice.ring.entries=8', 'sluice.ring.completion_entries=64')
+    connections = [server.connect() for _ in range(150)]
+    served = 0
+    for c in reversed(connections):
+        try:
+            served += c.send(request('GET', '/none')).answer().status == 404
+        except (Failed, OSError):  # it gave way to a later one
+            pass
+    check(served >= 40, f'the last ones are served: {served}')
+    for c in connections:
+        c.close()
+    server.ask_for(201, 'PUT', '/a', body=bytes(3_000_000))
     server.stop()
 
 

@@ -10,7 +10,7 @@ namespace {
 using namespace conformance;
 namespace code = sluice::code;
 
-constexpr std::uint64_t block = 256 * 1024;  // the default of sluice.memory.block_bytes
+constexpr std::uint64_t block = 256 * 1024;
 
 struct body {
   std::uint64_t length = 0;

@@ -33,8 +33,8 @@ std::string refusal_text(std::string_view name, std::string_view value) {
 TEST_CASE("a new knobs object holds the defaults") {
   const knobs k;
   CHECK(*k.get("sluice.backend") == "auto");
-  CHECK(*k.get("sluice.memory.block_bytes") == "262144");
-  CHECK(tuning::values(k).memory.block_bytes == 262144);
+  CHECK(*k.get("sluice.memory.block_bytes") == "524288");
+  CHECK(tuning::values(k).memory.block_bytes == 524288);
   for (const knob_info& info : k.list()) CHECK(info.value == info.initial);
 }
 

@@ -78,7 +78,7 @@ class Show(unittest.TestCase):
     def test_d_describes_a_knob(self):
         status, out, _ = run("-d", "sluice.memory.block_bytes")
         self.assertEqual(status, 0)
-        self.assertIn("4096 to 2097152 bytes, a power of two; default 262144; start", out)
+        self.assertIn("4096 to 2097152 bytes, a power of two; default 524288; start", out)
 
     def test_a_bad_value_in_the_environment_is_told_and_not_used(self):
         status, out, err = run("-n", "sluice.ring.entries", SLUICE_RING_ENTRIES="1")

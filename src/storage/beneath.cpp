@@ -1,5 +1,7 @@
 #include "storage/beneath.hpp"
 
+#include <cerrno>
+
 #include "core/engine_core.hpp"
 #include "kernel/beneath.hpp"
 
@@ -20,8 +22,22 @@ std::int64_t walk(void* context) {
 
 }  // namespace
 
+int path_refusal(std::string_view path) {
+  if (path.find('\0') != std::string_view::npos) return EINVAL;
+  if (path.starts_with('/')) return EXDEV;
+  while (!path.empty()) {
+    const std::size_t slash = path.find('/');
+    if (path.substr(0, slash) == "..") return EXDEV;
+    if (slash == std::string_view::npos) return 0;
+    path.remove_prefix(slash + 1);
+  }
+  return 0;
+}
+
 task<result<kernel::unique_fd>> open_beneath(engine_core& core, int directory_fd, std::string path,
                                              int flags, std::uint32_t mode) {
+  if (const int refusal = path_refusal(path); refusal != 0)
+    co_return fail(refusal, "openat2", "open beneath the root");
   op_request request;
   kernel::beneath_how how = kernel::make_beneath_how(flags, mode);
   walk_request wanted{directory_fd, path.c_str(), flags, mode};

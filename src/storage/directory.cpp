@@ -158,6 +158,8 @@ task<result<file>> directory::create() {
 }
 
 task<result<void>> directory::remove(std::string path) {
+  if (const int refusal = path_refusal(path); refusal != 0)
+    co_return fail(refusal, "unlinkat", "remove");
   const split_path parts = split(path);
   if (parts.last.empty()) co_return fail(EISDIR, "unlinkat", "remove");
   result<directory> parent = co_await open_directory(parts.parent, make_parents::no);

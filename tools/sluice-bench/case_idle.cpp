@@ -1,0 +1,148 @@
+// The case idle: many keep-alive connections that asked once and now say nothing.
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <thread>
+
+#include "cases.hpp"
+#include "http_servers.hpp"
+#include "load.hpp"
+#include "usage.hpp"
+
+namespace bench {
+
+namespace {
+
+constexpr std::uint64_t object_bytes = 1024;
+
+const way sluiced_idle{.name = "sluiced",
+                       .peer = "sluiced",
+                       .durable = false,
+                       .settings = {"sluice.http.idle_timeout_ms=600000"}};
+const way nginx_idle{.name = "nginx, one worker", .peer = "nginx", .durable = false};
+
+// A descriptor each, and some to spare.
+unsigned connections_of(const setup& on) {
+  const unsigned wanted = on.how_much == effort::tiny    ? 20
+                          : on.how_much == effort::quick ? 1'000
+                                                         : 10'000;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < 200) return wanted;
+  return static_cast<unsigned>(std::min<rlim_t>(wanted, limit.rlim_cur - 100));
+}
+
+// Slab memory of the kernel: the sockets and descriptors of both ends.
+std::optional<double> kernel_slab_bytes() {
+  std::ifstream in("/proc/meminfo");
+  for (std::string line; std::getline(in, line);) {
+    if (!line.starts_with("Slab:")) continue;
+    std::istringstream words(line.substr(5));
+    double kibibytes = 0;
+    if (words >> kibibytes) return kibibytes * 1024;
+  }
+  return std::nullopt;
+}
+
+struct memory {
+  std::optional<double> resident;
+  std::optional<double> anonymous;
+  std::optional<double> slab;
+};
+
+memory memory_now(pid_t pid) {
+  return {memory_of(pid, "VmRSS"), memory_of(pid, "RssAnon"), kernel_slab_bytes()};
+}
+
+std::optional<double> share(std::optional<double> after, std::optional<double> before,
+                            unsigned connections) {
+  if (!after || !before) return std::nullopt;
+  return (*after - *before) / connections;
+}
+
+// A few requests first, so that what the first one costs is not shared out among the idle.
+bool warm(const pattern& payload, const http_server& of) {
+  auto load = load_generator::connect(get_source(object_bytes), payload, of.running->port(), 4);
+  closed_load some;
+  some.requests = 64;
+  return load && load->run(some);
+}
+
+std::expected<figures, std::string> measure(const setup& on, const pattern& payload,
+                                            const http_server& of, unsigned connections) {
+  if (!warm(payload, of)) return std::unexpected("requests failed");
+  const pid_t pid = of.running->pid();
+  const memory before = memory_now(pid);
+  const double start = seconds_now();
+  auto load =
+      load_generator::connect(get_source(object_bytes), payload, of.running->port(), connections);
+  if (!load) return std::unexpected(load.error());
+  closed_load each_once;
+  each_once.requests = connections;
+  if (const auto asked = load->run(each_once); !asked) return std::unexpected(asked.error());
+  const double connecting = seconds_now() - start;
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  const memory after = memory_now(pid);
+  const double idle_seconds = on.how_much == effort::tiny ? 0.2 : 5;
+  const auto cpu = process_cpu_seconds(pid);
+  std::this_thread::sleep_for(std::chrono::duration<double>(idle_seconds));
+  const auto used = process_cpu_seconds(pid);
+  figures seen;
+  seen["seconds"] = idle_seconds;
+  seen["idle_connections"] = connections;
+  seen["rss_bytes"] = after.resident;
+  seen["bytes_per_connection"] = share(after.resident, before.resident, connections);
+  seen["anonymous_bytes_per_connection"] = share(after.anonymous, before.anonymous, connections);
+  seen["kernel_bytes_per_connection"] = share(after.slab, before.slab, connections);
+  seen["idle_cpu_percent"] =
+      cpu && used ? std::optional((*used - *cpu) / idle_seconds * 100) : std::nullopt;
+  seen["connections_per_second"] = connections / connecting;
+  return seen;
+}
+
+row measure_way(const setup& on, const pattern& payload, const way& which, unsigned connections) {
+  row seen;
+  const unsigned runs = on.how_much == effort::tiny ? 1 : 3;
+  // A fresh process each time: memory once taken is not given back.
+  for (unsigned i = 0; i < runs; ++i) {
+    http_server of = start_http_server(on, payload, which, object_bytes, connections);
+    if (i == 0) seen = of.seen;
+    if (!of.running) break;
+    const auto figures_now = measure(on, payload, of, connections);
+    of.running->stop();
+    if (!figures_now) {
+      seen.unavailable = figures_now.error();
+      break;
+    }
+    seen.runs.push_back(*figures_now);
+  }
+  seen.bytes = object_bytes * connections;
+  seen.verified = seen.unavailable.empty() && !seen.runs.empty();
+  return seen;
+}
+
+}  // namespace
+
+outcome run_idle(const setup& on, const pattern& payload) {
+  outcome all;
+  all.name = "idle";
+  all.columns = {"bytes_per_connection",
+                 "anonymous_bytes_per_connection",
+                 "kernel_bytes_per_connection",
+                 "idle_cpu_percent",
+                 "rss_bytes",
+                 "idle_connections"};
+  all.notes.emplace_back("kernel bytes: slab of the machine, both ends of each connection");
+  const unsigned connections = connections_of(on);
+  for (const way& which : {sluiced_idle, nginx_idle}) {
+    if (which.name.find(on.only) == std::string::npos) continue;
+    all.rows.push_back(measure_way(on, payload, which, connections));
+  }
+  return all;
+}
+
+}  // namespace bench

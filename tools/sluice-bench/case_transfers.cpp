@@ -1,0 +1,263 @@
+// The cases that move objects in a closed loop: receive, send, durable. Each is a table of ways and
+// a table of combinations.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cases.hpp"
+#include "contest.hpp"
+#include "disk.hpp"
+#include "place.hpp"
+
+namespace bench {
+
+namespace {
+
+constexpr std::uint64_t kib = 1024;
+constexpr std::uint64_t mib = 1024 * kib;
+constexpr std::uint64_t gib = 1024 * mib;
+
+const std::string path_direct = "sluice.receive.path=direct";
+const std::string path_copy = "sluice.receive.path=copy";
+
+const way network_limit{
+    .name = "network alone", .peer = "sink", .kept = storage::none, .durable = false};
+
+// Threads cost too much above a thousand; ours come first, then the plain ways, then servers.
+const std::vector<way> receive_ways = {
+    {.name = "sluice direct", .peer = "serve", .kept = storage::direct, .settings = {path_direct}},
+    {.name = "recv_direct",
+     .peer = "recv_direct",
+     .kept = storage::direct,
+     .connections_max = 1024},
+    {.name = "sluice copy", .peer = "serve", .settings = {path_copy}},
+    {.name = "recv_write", .peer = "recv_write"},
+    {.name = "recv_write_threads", .peer = "recv_write_threads", .connections_max = 1024},
+    {.name = "recv_splice", .peer = "recv_splice", .connections_max = 1024},
+    {.name = "recv_mapped", .peer = "recv_mapped", .connections_max = 1024},
+    {.name = "sluiced PUT", .peer = "sluiced"},
+    {.name = "nginx PUT, no sync", .peer = "nginx", .durable = false},
+    {.name = "nginx PUT, one syncfs", .peer = "nginx", .sync_at_end = true},
+    {.name = "sluice copy, tmpfs",
+     .peer = "serve",
+     .kept = storage::tmpfs,
+     .settings = {path_copy}},
+    {.name = "recv_write, tmpfs", .peer = "recv_write", .kept = storage::tmpfs},
+    {.name = "recv_splice, tmpfs",
+     .peer = "recv_splice",
+     .kept = storage::tmpfs,
+     .quick = false,
+     .connections_max = 1024},
+    {.name = "recv_mapped, tmpfs",
+     .peer = "recv_mapped",
+     .kept = storage::tmpfs,
+     .quick = false,
+     .connections_max = 1024},
+    {.name = "nginx PUT, tmpfs", .peer = "nginx", .kept = storage::tmpfs, .durable = false},
+    network_limit,
+};
+
+const std::vector<way> send_ways = {
+    {.name = "sluice", .peer = "serve"},
+    {.name = "sluice direct",
+     .peer = "serve",
+     .kept = storage::direct,
+     .settings = {"sluice.send.path=direct"}},
+    {.name = "send_sendfile", .peer = "send_sendfile"},
+    {.name = "send_read", .peer = "send_read"},
+    {.name = "sluiced GET", .peer = "sluiced"},
+    {.name = "nginx GET", .peer = "nginx"},
+    {.name = "sluice, tmpfs", .peer = "serve", .kept = storage::tmpfs, .quick = false},
+    {.name = "send_sendfile, tmpfs",
+     .peer = "send_sendfile",
+     .kept = storage::tmpfs,
+     .quick = false},
+    network_limit,
+};
+
+const std::vector<way> durable_ways = {
+    {.name = "sluice", .peer = "serve"},
+    {.name = "recv_write_threads", .peer = "recv_write_threads", .connections_max = 1024},
+    {.name = "sluiced PUT", .peer = "sluiced"},
+    network_limit,
+};
+
+struct size_plan {
+  std::vector<std::uint64_t> object_bytes;
+  std::vector<unsigned> connections;
+  std::uint64_t bytes_max = 0;    // payload of one run: what is larger in all is left out
+  std::uint64_t objects_max = 0;  // of a run that syncs each; eight times as many without
+};
+
+// Sizes times connections. A run moves at least one object per connection; combinations that would
+// move more than bytes_max with that make no sense and are dropped.
+std::vector<combination> combine(const size_plan& plan) {
+  std::vector<combination> all;
+  for (const std::uint64_t bytes : plan.object_bytes) {
+    for (const unsigned connections : plan.connections) {
+      if (bytes * connections > plan.bytes_max) continue;
+      const std::uint64_t fits = plan.bytes_max / bytes;
+      const auto bounded = [&](std::uint64_t most) {
+        return std::max<std::uint64_t>(connections, std::min(fits, most));
+      };
+      all.push_back({bytes, connections, bounded(plan.objects_max), bounded(plan.objects_max * 8)});
+    }
+  }
+  return all;
+}
+
+std::vector<combination> transfer_sizes(const setup& on) {
+  if (on.how_much == effort::tiny) {
+    return combine({{4 * kib, 512 * kib}, {1, 4}, 2 * mib, 4});
+  }
+  if (on.how_much == effort::quick) {
+    std::vector<combination> few = combine({{64 * kib}, {16}, 256 * mib, 512});
+    for (const combination& one : combine({{16 * mib}, {16}, 256 * mib, 512})) few.push_back(one);
+    for (const combination& one : combine({{256 * mib}, {1}, 256 * mib, 512})) few.push_back(one);
+    return few;
+  }
+  return combine(
+      {{4 * kib, 64 * kib, mib, 16 * mib, 256 * mib, gib}, {1, 16, 256, 4096}, gib, 2048});
+}
+
+std::vector<combination> durable_sizes(const setup& on) {
+  if (on.how_much == effort::tiny) return combine({{16 * kib}, {2}, mib, 4});
+  if (on.how_much == effort::quick) return combine({{16 * kib}, {1, 16, 64}, gib, 512});
+  return combine({{16 * kib}, {1, 4, 16, 64, 256}, gib, 2048});
+}
+
+struct transfer_case {
+  std::string name;
+  direction towards = direction::upload;
+  std::string mode;
+  const std::vector<way>* ways = nullptr;
+  std::vector<combination> sizes;
+  std::vector<std::string> columns;
+};
+
+std::vector<way> chosen(const setup& on, const std::vector<way>& all) {
+  std::vector<way> kept;
+  for (const way& one : all) {
+    const bool wanted = one.peer == "sink" || one.name.find(on.only) != std::string::npos;
+    if (wanted && (one.quick || on.how_much != effort::quick)) kept.push_back(one);
+  }
+  return kept;
+}
+
+// The disk's own limit does not depend on connections: measured once for each block size.
+class disk_limits {
+ public:
+  explicit disk_limits(const setup& on, std::uint64_t bytes) : on_(&on), bytes_(bytes) {}
+
+  void fill(limit& bound) {
+    const std::uint64_t block = std::min<std::uint64_t>(bound.object_bytes, 256 * kib);
+    if (!known_.contains(block)) known_[block] = measure(block);
+    const found& disk = known_[block];
+    bound.disk_mib_per_second = value(disk.speed, "rate");
+    bound.disk_cpu_s_per_gib = value(disk.speed, "cpu");
+    bound.disk_tool = disk.tool;
+  }
+
+ private:
+  struct found {
+    figures speed;
+    std::string tool;
+  };
+
+  found measure(std::uint64_t block) {
+    const auto place = scratch::make(on_->directory);
+    if (!place) return {};
+    std::vector<figures> runs;
+    std::string tool;
+    // Small blocks take long: a smaller file shows the same rate.
+    const std::uint64_t bytes = std::min(bytes_, block * 16384);
+    for (unsigned i = 0; i < std::min(on_->runs, 3u); ++i) {
+      const auto speed = measure_disk(*on_, {place->path(), bytes, block, 16});
+      if (!speed) return {};
+      runs.push_back({{"rate", speed->mib_per_second}, {"cpu", speed->cpu_s_per_gib}});
+      tool = speed->tool;
+    }
+    return {median(runs), tool};
+  }
+
+  const setup* on_;
+  std::uint64_t bytes_;
+  std::map<std::uint64_t, found> known_;
+};
+
+limit limit_of(const combination& size, const std::vector<row>& rows) {
+  limit bound;
+  bound.object_bytes = size.object_bytes;
+  bound.connections = size.connections;
+  for (const row& one : rows) {
+    if (one.peer != "sink") continue;
+    bound.network_mib_per_second = one.median_of("mib_per_second");
+    bound.network_cpu_s_per_gib = one.median_of("cpu_s_per_gib.process");
+    bound.network_machine_cpu_s_per_gib = one.median_of("cpu_s_per_gib.machine");
+  }
+  return bound;
+}
+
+outcome run_transfers(const setup& on, const pattern& payload, const transfer_case& wanted) {
+  outcome all;
+  all.name = wanted.name;
+  all.columns = wanted.columns;
+  std::uint64_t most = 0;
+  for (const combination& size : wanted.sizes) {
+    most = std::max(most, size.object_bytes * std::max(size.objects, size.objects_unsynced));
+  }
+  if (on.how_much != effort::tiny) warm_memory(on.directory, 2 * most);
+  contest_order order;
+  order.towards = wanted.towards;
+  order.mode = wanted.mode;
+  order.ways = chosen(on, *wanted.ways);
+  order.size = wanted.sizes.back();
+  if (order.ways.front().peer != "sink") all.floor = measure_noise(on, payload, order);
+  disk_limits disk(on, most);
+  for (const combination& size : wanted.sizes) {
+    tell(fmt::format("{}: {} bytes x {} connections, {} ways, {} runs", wanted.name,
+                     size.object_bytes, size.connections, order.ways.size(), on.runs));
+    order.size = size;
+    const std::vector<row> rows = hold_contest(on, payload, order);
+    limit bound = limit_of(size, rows);
+    if (wanted.towards == direction::upload) disk.fill(bound);
+    all.limits.push_back(bound);
+    all.rows.insert(all.rows.end(), rows.begin(), rows.end());
+  }
+  compare(all);
+  return all;
+}
+
+const std::vector<std::string> transfer_columns = {
+    "mib_per_second",   "cpu_s_per_gib.process", "cpu_s_per_gib.machine",   "of_limit.throughput",
+    "of_limit.cpu",     "syscalls_per_mib",      "io_wq_per_mib",           "copies_measured",
+    "context_switches", "peak_rss_bytes",        "of_best_peer.throughput", "of_best_peer.cpu",
+};
+
+}  // namespace
+
+outcome run_receive(const setup& on, const pattern& payload) {
+  return run_transfers(on, payload,
+                       {"receive", direction::upload, "receive", &receive_ways, transfer_sizes(on),
+                        transfer_columns});
+}
+
+outcome run_send(const setup& on, const pattern& payload) {
+  return run_transfers(
+      on, payload,
+      {"send", direction::download, "send", &send_ways, transfer_sizes(on), transfer_columns});
+}
+
+outcome run_durable(const setup& on, const pattern& payload) {
+  std::vector<std::string> columns = transfer_columns;
+  columns.insert(columns.begin(), {"requests_per_second", "cpu_us_per_request"});
+  return run_transfers(
+      on, payload,
+      {"durable", direction::upload, "durable", &durable_ways, durable_sizes(on), columns});
+}
+
+}  // namespace bench

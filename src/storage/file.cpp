@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <array>
+#include <coroutine>
 #include <utility>
 
 #include "storage/file_state.hpp"
@@ -89,6 +90,36 @@ op_await file::truncate(std::uint64_t bytes) {
 
 task<result<void>> file::reserve(std::uint64_t bytes) { return reserve_space(*state_, 0, bytes); }
 
+namespace {
+
+// Awaits a close outside any scope: refused in a cancelled task, it would leave the descriptor
+// open.
+class close_await {
+ public:
+  explicit close_await(file_state& state)
+      : loop_(state.core.loop()), op_(on_file(state, op_kind::close)) {
+    state.fd.release();
+  }
+  [[nodiscard]] bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> awaiting) noexcept {
+    op_.context = awaiting.address();
+    op_.complete = [](op& o) noexcept {
+      std::coroutine_handle<>::from_address(o.context).resume();
+    };
+    loop_.start(op_, nullptr);
+  }
+  [[nodiscard]] result<void> await_resume() const noexcept {
+    if (op_.outcome() < 0) return fail(static_cast<int>(-op_.outcome()), "close", "file");
+    return {};
+  }
+
+ private:
+  loop& loop_;
+  op op_;
+};
+
+}  // namespace
+
 task<result<void>> file::close() {
   if (!state_) co_return result<void>{};
   file_state& state = *state_;
@@ -96,13 +127,10 @@ task<result<void>> file::close() {
     state_.reset();  // the name goes first, in the background
     co_return result<void>{};
   }
-  op_request request = on_file(state, op_kind::close);
-  state.fd.release();
-  op_await closing(state.core.loop(), request);
-  const result<std::size_t> closed = co_await closing;
+  close_await closing(state);
+  const result<void> closed = co_await closing;
   state_.reset();
-  if (!closed) co_return std::unexpected(closed.error());
-  co_return result<void>{};
+  co_return closed;
 }
 
 }  // namespace sluice

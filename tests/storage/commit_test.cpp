@@ -1,0 +1,124 @@
+#include "storage/commit.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "conformance/suite.hpp"
+#include "storage/file_state.hpp"
+
+namespace {
+
+using namespace conformance;
+namespace code = sluice::code;
+
+sluice::task<int> commit(sluice::file& f) {
+  const sluice::result<void> done = co_await f.commit();
+  co_return done ? 0 : done.error().code;
+}
+
+sluice::task<int> sync(sluice::directory& d) {
+  const sluice::result<void> done = co_await d.sync();
+  co_return done ? 0 : done.error().code;
+}
+
+int opened(world& w, const char* name) {
+  const int fd = ::open(w.at(name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  REQUIRE(fd >= 0);
+  return fd;
+}
+
+}  // namespace
+
+TEST_CASE("a commit is one sync, and every commit is counted") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    sluice::result<sluice::file> f = sluice::file::adopt(w.engine(), opened(w, "file"));
+    REQUIRE(f.has_value());
+    CHECK(w.run(commit(*f)) == 0);
+    CHECK(w.run(commit(*f)) == 0);
+    CHECK(w.counter("sluice.commit.waiters") == 2);
+    CHECK(w.counter("sluice.commit.syncs") == 2);
+    CHECK(w.counter("sluice.commit.failures") == 0);
+  }
+}
+
+TEST_CASE("a failed sync is final: no later commit of the file asks again") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    int ends[2];
+    REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+    // fdatasync of a pipe fails with EINVAL: a real failure, from the kernel.
+    sluice::file f(std::make_unique<sluice::file_state>(w.engine().core(),
+                                                        sluice::kernel::unique_fd(ends[1])));
+    CHECK(w.run(commit(f)) == code::durability_unknown);
+    CHECK(w.counter("sluice.commit.failures") == 1);
+    // The second time the kernel would say 0.
+    f.state().fd.reset(opened(w, "file"));
+    CHECK(w.run(commit(f)) == code::durability_unknown);
+    CHECK(w.counter("sluice.commit.failures") == 1);
+    CHECK(w.counter("sluice.commit.syncs") == 0);
+    CHECK(w.counter("sluice.commit.waiters") == 2);
+    ::close(ends[0]);
+  }
+}
+
+TEST_CASE("nothing is published when the sync of the file failed") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    const auto publish_lost = [](sluice::engine& e,
+                                 std::filesystem::path folder) -> sluice::task<int> {
+      sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+      sluice::result<sluice::file> made = co_await in->create();
+      made->state().durability_lost = true;
+      const sluice::result<void> done = co_await sluice::publish(*made, *in, "name");
+      co_return done ? 0 : done.error().code;
+    };
+    CHECK(w.run(publish_lost(w.engine(), w.folder().path())) == code::durability_unknown);
+    w.settle();
+    CHECK(w.names().empty());
+  }
+}
+
+TEST_CASE("a commit that was cancelled before it began is no failed sync") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    sluice::result<sluice::file> f = sluice::file::adopt(w.engine(), opened(w, "file"));
+    std::optional<int> told;
+    const sluice::task_handle handle = w.engine().start(commit(*f), [&told](int c) { told = c; });
+    w.engine().cancel(handle);
+    w.until([&told] { return told.has_value(); });
+    CHECK(*told == ECANCELED);
+    CHECK(w.counter("sluice.commit.failures") == 0);
+    CHECK(w.run(commit(*f)) == 0);
+  }
+}
+
+TEST_CASE("a directory is synced, and one that cannot be says durability_unknown") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    const auto open =
+        [](sluice::engine& e,
+           std::filesystem::path path) -> sluice::task<sluice::result<sluice::directory>> {
+      co_return co_await sluice::directory::open(e, path.string());
+    };
+    sluice::result<sluice::directory> d = w.run(open(w.engine(), w.folder().path()));
+    REQUIRE(d.has_value());
+    CHECK(w.run(sync(*d)) == 0);
+    CHECK(w.counter("sluice.commit.syncs") == 1);
+    const auto sync_pipe = [](sluice::engine& e, int fd) -> sluice::task<int> {
+      const sluice::result<void> done = co_await sluice::sync_directory(e.core(), fd);
+      co_return done ? 0 : done.error().code;
+    };
+    int ends[2];
+    REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+    CHECK(w.run(sync_pipe(w.engine(), ends[0])) == code::durability_unknown);
+    CHECK(w.counter("sluice.commit.failures") == 1);
+    ::close(ends[0]);
+    ::close(ends[1]);
+  }
+}

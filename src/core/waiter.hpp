@@ -2,6 +2,7 @@
 #pragma once
 
 #include <coroutine>
+#include <utility>
 
 #include "backend/loop.hpp"
 #include "sluice/op.hpp"
@@ -24,7 +25,11 @@ class waiter {
   void forget() { notified_ = false; }
 
   struct wait_await {
-    bool await_ready() const noexcept { return std::exchange(on.notified_, false); }
+    bool await_ready() const noexcept {
+      if (!std::exchange(on.notified_, false)) return false;
+      on.parked_.result = 0;  // not what an earlier wait came to
+      return true;
+    }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> awaiting) noexcept {
       on.parked_.request.kind = op_kind::park;

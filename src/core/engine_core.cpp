@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "backend/pool_backend.hpp"
 #include "backend/ring_backend.hpp"
@@ -22,6 +23,10 @@ void scope::cancel(sluice::loop& on) {
 result<std::unique_ptr<engine_core>> engine_core::make(const sluice::knobs& settings,
                                                        log_callback log) {
   std::unique_ptr<engine_core> made(new engine_core(settings, std::move(log)));
+  if (const std::vector<std::string> conflicts = settings.conflicts(); !conflicts.empty()) {
+    for (const std::string& conflict : conflicts) made->say(log_level::warning, conflict);
+    return fail(EINVAL, "knobs", "engine start: they contradict each other");
+  }
   if (const result<void> backend = made->make_backend(); !backend) {
     return std::unexpected(backend.error());
   }

@@ -85,13 +85,16 @@ TEST_CASE("entries run out, and are there again after a submission") {
   CHECK(harvested(r).empty());
 }
 
-TEST_CASE("a wait ends at its limit when nothing completes") {
+TEST_CASE("a wait ends at its limit when nothing completes, or sooner when it is interrupted") {
   ring r = make();
-  const std::int64_t before = now_ns();
-  CHECK(r.submit_and_wait(3'000'000) == 0);
-  const std::int64_t took = now_ns() - before;
-  CHECK(took >= 3'000'000);
-  CHECK(took < 5'000'000'000);
+  std::int64_t longest = 0;
+  for (int i = 0; i < 20 && longest < 3'000'000; ++i) {
+    const std::int64_t before = now_ns();
+    CHECK(r.submit_and_wait(3'000'000) == 0);
+    longest = std::max(longest, now_ns() - before);
+  }
+  CHECK(longest >= 3'000'000);
+  CHECK(longest < 5'000'000'000);
 }
 
 TEST_CASE("a wait without limit ends with a completion") {
@@ -106,8 +109,10 @@ TEST_CASE("a wait without limit ends with a completion") {
   r.harvest(count);
   CHECK(seen == 0);
   wake.ring();
-  CHECK(r.submit_and_wait(-1) == 0);
-  r.harvest(count);
+  while (seen == 0) {
+    REQUIRE(r.submit_and_wait(-1) == 0);
+    r.harvest(count);
+  }
   CHECK(seen == 1);
 }
 

@@ -1,0 +1,122 @@
+#include "transfer/planner.hpp"
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cstdint>
+#include <set>
+#include <string_view>
+
+namespace {
+
+using namespace sluice;
+
+constexpr std::uint64_t block = 262'144;
+constexpr kernel::direct_alignment ordinary{512, 512};
+constexpr kernel::direct_alignment none{};
+
+constexpr std::string_view no_direct = "the filesystem has no O_DIRECT for this file";
+constexpr std::string_view much_alignment = "the file asks for more alignment than a page";
+constexpr std::string_view block_unaligned =
+    "sluice.memory.block_bytes is no multiple of the alignment";
+constexpr std::string_view range_unaligned = "the range begins unaligned";
+constexpr std::string_view too_short = "auto: shorter than direct_min_bytes";
+constexpr std::string_view long_enough = "auto: long and the filesystem takes O_DIRECT";
+
+struct row {
+  tuning::path_choice wanted;
+  range_request range;
+  kernel::direct_alignment file;
+  std::uint64_t block_bytes;
+  path chosen;
+  std::string_view reason;
+  bool refused;
+};
+
+constexpr auto automatic = tuning::path_choice::automatic;
+constexpr auto direct = tuning::path_choice::direct;
+constexpr auto copy = tuning::path_choice::copy;
+
+void check(const plan& made, const row& wanted) {
+  CAPTURE(wanted.reason);
+  CAPTURE(wanted.range.offset);
+  CAPTURE(wanted.range.length);
+  CHECK(made.chosen == wanted.chosen);
+  CHECK(made.reason == wanted.reason);
+  CHECK(made.refused == wanted.refused);
+}
+
+TEST_CASE("the path of a receive, row by row") {
+  constexpr std::string_view forced_direct = "forced by sluice.receive.path=direct";
+  constexpr std::string_view forced_copy = "forced by sluice.receive.path=copy";
+  constexpr auto by_direct = path::direct;
+  constexpr auto by_copy = path::copy;
+  constexpr std::array rows{
+      // auto: by length, then by what the file takes
+      row{automatic, {0, 1'000'000}, ordinary, block, by_direct, long_enough, false},
+      row{automatic, {0, 1000}, ordinary, block, by_direct, long_enough, false},
+      row{automatic, {0, 999}, ordinary, block, by_copy, too_short, false},
+      row{automatic, {0, 0}, ordinary, block, by_copy, too_short, false},
+      row{automatic, {0, 999}, none, block, by_copy, too_short, false},
+      row{automatic, {0, 1'000'000}, none, block, by_copy, no_direct, false},
+      row{automatic, {0, 1'000'000}, {8192, 512}, block, by_copy, much_alignment, false},
+      row{automatic, {0, 1'000'000}, {4096, 4096}, block, by_direct, long_enough, false},
+      row{automatic, {0, 1'000'000}, {512, 4096}, 2048, by_copy, block_unaligned, false},
+      row{automatic, {100, 1'000'000}, ordinary, block, by_copy, range_unaligned, false},
+      row{automatic, {512, 1'000'000}, ordinary, block, by_direct, long_enough, false},
+      row{automatic, {512, 1'000'000}, {512, 4096}, block, by_copy, range_unaligned, false},
+      // forced to copy: always possible
+      row{copy, {0, 1'000'000}, ordinary, block, by_copy, forced_copy, false},
+      row{copy, {3, 1}, none, 1, by_copy, forced_copy, false},
+      // forced to direct: whatever the length, or refused with the obstacle
+      row{direct, {0, 1'000'000}, ordinary, block, by_direct, forced_direct, false},
+      row{direct, {0, 1}, ordinary, block, by_direct, forced_direct, false},
+      row{direct, {0, 1'000'000}, none, block, by_direct, no_direct, true},
+      row{direct, {0, 1'000'000}, {8192, 512}, block, by_direct, much_alignment, true},
+      row{direct, {0, 1'000'000}, {512, 4096}, 2048, by_direct, block_unaligned, true},
+      row{direct, {100, 1'000'000}, ordinary, block, by_direct, range_unaligned, true},
+  };
+  tuning::receive_knobs knobs;
+  knobs.direct_min_bytes = 1000;
+  std::set<std::string_view> reasons;
+  for (const row& r : rows) {
+    knobs.path = r.wanted;
+    check(plan_receive(r.range, r.file, r.block_bytes, knobs), r);
+    reasons.insert(r.reason);
+  }
+  CHECK(reasons.size() == 8);
+}
+
+TEST_CASE("the path of a send, row by row: a read may begin before the range") {
+  constexpr std::string_view forced_direct = "forced by sluice.send.path=direct";
+  constexpr std::string_view forced_copy = "forced by sluice.send.path=copy";
+  constexpr auto by_direct = path::direct;
+  constexpr auto by_copy = path::copy;
+  constexpr std::array rows{
+      row{automatic, {0, 1000}, ordinary, block, by_direct, long_enough, false},
+      row{automatic, {100, 1000}, ordinary, block, by_direct, long_enough, false},
+      row{automatic, {0, 999}, ordinary, block, by_copy, too_short, false},
+      row{automatic, {0, 1000}, none, block, by_copy, no_direct, false},
+      row{automatic, {0, 1000}, {8192, 512}, block, by_copy, much_alignment, false},
+      row{automatic, {0, 1000}, {512, 4096}, 2048, by_copy, block_unaligned, false},
+      row{copy, {0, 1000}, ordinary, block, by_copy, forced_copy, false},
+      row{direct, {100, 1}, ordinary, block, by_direct, forced_direct, false},
+      row{direct, {0, 1000}, none, block, by_direct, no_direct, true},
+      row{direct, {0, 1000}, {8192, 512}, block, by_direct, much_alignment, true},
+      row{direct, {0, 1000}, {512, 4096}, 2048, by_direct, block_unaligned, true},
+  };
+  tuning::send_knobs knobs;
+  knobs.direct_min_bytes = 1000;
+  for (const row& r : rows) {
+    knobs.path = r.wanted;
+    check(plan_send(r.range, r.file, r.block_bytes, knobs), r);
+  }
+}
+
+TEST_CASE("a threshold of zero sends even nothing by the direct path") {
+  tuning::receive_knobs knobs;
+  knobs.direct_min_bytes = 0;
+  CHECK(plan_receive({0, 0}, ordinary, block, knobs).chosen == path::direct);
+}
+
+}  // namespace

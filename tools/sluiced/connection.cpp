@@ -186,7 +186,7 @@ sluice::task<after> answer_busy(connection& self, std::string_view why) {
              .asked = {},
              .where = {},
              .body = body_state::broken};
-  answer a = busy(why);
+  answer a = answer_of({503, std::string(why)});
   co_return co_await send_answer(x, a);
 }
 

@@ -101,7 +101,8 @@ sluice::task<checked> find_destination(exchange& x, destination& to) {
 sluice::task<checked> check_budget(exchange& x) {
   const auto block = co_await x.home.engine().acquire_block(x.home.limits().head_timeout);
   if (block) co_return checked{};
-  co_return std::unexpected(busy("the server has no memory for another upload; try again later"));
+  co_return std::unexpected(
+      answer_of({503, "the server has no memory for another upload; try again later"}));
 }
 
 // Asks for the body, once it is sure that it is wanted and has room. A peer that sends it already

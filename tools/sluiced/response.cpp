@@ -63,12 +63,7 @@ answer answer_of(const refusal& why) {
   answer a;
   a.status = why.status;
   a.text = fmt::format("{} {}: {}\n", why.status, reason_phrase(why.status), why.text);
-  return a;
-}
-
-answer busy(std::string_view why) {
-  answer a = answer_of({503, std::string(why)});
-  a.fields = "Retry-After: 1\r\n";
+  if (why.status == 503) a.fields = "Retry-After: 1\r\n";  // what was short comes back
   return a;
 }
 

@@ -25,10 +25,8 @@ struct answer {
 };
 
 // With "status reason: sentence" as the body, so that a person who runs curl sees what happened.
+// 503 says Retry-After too.
 [[nodiscard]] answer answer_of(const refusal& why);
-
-// A refusal for want of a resource that comes back: with Retry-After.
-[[nodiscard]] answer busy(std::string_view why);
 
 enum class connection_field : std::uint8_t { none, close, keep_alive };
 

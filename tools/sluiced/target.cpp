@@ -10,6 +10,8 @@ namespace {
 
 constexpr std::size_t name_bytes_max = 255;  // NAME_MAX of Linux filesystems
 constexpr std::string_view reserved_name = ".sluice";
+// How the library names an upload under way where the filesystem has no unnamed files.
+constexpr std::string_view temporary_prefix = ".sluice-tmp-";
 
 int hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -69,6 +71,8 @@ std::optional<refusal> check_name(std::string_view name) {
     return refusal{403,
                    "a name in the path holds a slash, a backslash, NUL or another control "
                    "byte; choose a name without it"};
+  if (name.starts_with(temporary_prefix))
+    return refusal{403, "names that begin with .sluice-tmp- are uploads under way; choose another"};
   if (name.size() > name_bytes_max)
     return refusal{403, "a name in the path is longer than 255 bytes; choose a shorter one"};
   return std::nullopt;

@@ -25,9 +25,7 @@ def check_nothing_left(server, before, descriptors, what):
     server.ask_for(204, 'DELETE', '/after')
 
 
-@case
-def uploads_cut_anywhere_leave_nothing(bench):
-    server = bench.serve()
+def cut_uploads(server):
     server.ask_for(201, 'PUT', '/warm/up', body=BODY)
     before, descriptors = server.names(), server.descriptors_at_rest()
     plain = request('PUT', '/cut/deep/file', body=BODY)
@@ -44,6 +42,33 @@ def uploads_cut_anywhere_leave_nothing(bench):
     check_nothing_left(server, before, descriptors, 'cut uploads')
     values = server.metrics()
     check(values['sluice_http_uploads_aborted_total'] > 50, f'they were counted: {values}')
+    server.stop()
+
+
+@case
+def uploads_cut_anywhere_leave_nothing(bench):
+    cut_uploads(bench.serve())
+
+
+@case
+def uploads_cut_anywhere_leave_no_temporary_name(bench):
+    cut_uploads(bench.serve('sluice.capabilities.hidden=unnamed_files'))
+
+
+@case
+def an_upload_under_way_is_nobodys_file(bench):
+    server = bench.serve('sluice.capabilities.hidden=unnamed_files')
+    with server.connect() as c:
+        c.send(request('PUT', '/under-way', ['Content-Length: 10', 'Expect: 100-continue']))
+        c.expect(100)
+        names = server.names()
+        check(len(names) == 1 and names[0] != 'under-way', f'a temporary name: {names}')
+        for method in ('GET', 'PUT', 'DELETE'):
+            server.ask_for(403, method, f'/{names[0]}')
+        c.send(b'0123456789').expect(201)
+    check(server.names() == ['under-way'], f'its own name in the end: {server.names()}')
+    check(server.ask_for(204, 'PUT', '/under-way', body=b'x') and
+          server.names() == ['under-way'], f'replaced: {server.names()}')
     server.stop()
 
 
@@ -123,7 +148,15 @@ def garbage_in_place_of_chunks_is_refused(bench):
 
 @case
 def the_path_never_leads_out(bench):
-    server = bench.serve()
+    lead_out(bench, bench.serve())
+
+
+@case
+def the_path_never_leads_out_without_openat2(bench):
+    lead_out(bench, bench.serve('sluice.capabilities.hidden=openat2'))
+
+
+def lead_out(bench, server):
     outside = bench.new_folder()
     (outside / 'secret').write_text('secret')
     root = server.root

@@ -119,11 +119,11 @@ def beyond_the_connection_limit_busy_ones_stay(bench):
 
 @case
 def without_memory_an_upload_is_told_to_come_back(bench):
-    server = bench.serve('sluice.memory.arena_bytes=1M', 'sluice.memory.head_blocks=16',
+    server = bench.serve('sluice.memory.arena_bytes=2M', 'sluice.memory.head_blocks=16',
                          'sluice.http.head_timeout_ms=500')
     descriptors = server.descriptors_at_rest()
     stuck = [server.connect().send(request('PUT', f'/{i}', ['Content-Length: 1000000'], b'x'))
-             for i in range(4)]
+             for i in range(8)]  # at least one more than there are blocks
     time.sleep(0.2)
     for expecting in ([], ['Expect: 100-continue']):
         with server.connect() as c:

@@ -39,8 +39,8 @@ TEST_CASE("a described file has the length of its range") {
 }
 
 TEST_CASE("a busy server says when to come back") {
-  CHECK(busy("full").fields == "Retry-After: 1\r\n");
-  CHECK(busy("full").status == 503);
+  CHECK(answer_of({503, "full"}).fields == "Retry-After: 1\r\n");
+  CHECK(answer_of({500, "broken"}).fields.empty());
 }
 
 TEST_CASE("a receipt says path, reason, copies, bytes and durability") {

@@ -42,9 +42,9 @@ TEST_CASE("what is no request-target is malformed") {
 }
 
 TEST_CASE("names that lead out of the root or that no file may have are forbidden") {
-  for (const char* text :
-       {"/../x", "/%2e%2e/x", "/a/../../x", "/a/..", "/./x", "/a/.", "/a%00b", "/%2fetc", "/a%2fb",
-        "/a%5cb", "/a\\b", "//x", "/a//b", "/a//", "/a%0ab", "/a%7f", "/%2E%2e"}) {
+  for (const char* text : {"/../x", "/%2e%2e/x", "/a/../../x", "/a/..", "/./x", "/a/.", "/a%00b",
+                           "/%2fetc", "/a%2fb", "/a%5cb", "/a\\b", "//x", "/a//b", "/a//", "/a%0ab",
+                           "/a%7f", "/%2E%2e", "/.sluice-tmp-1", "/a/%2esluice-tmp-1/b"}) {
     CAPTURE(text);
     CHECK(status_of(text) == 403);
   }

@@ -55,7 +55,7 @@ def short(value):
 
 def steps(low, high):
     """1, 2, 5, 10, ... from at most `low` to at least `high`."""
-    if high / low > 1000:
+    if high / low > 1001:
         factors = [1]
     else:
         factors = [1, 2, 5]
@@ -99,7 +99,9 @@ def y_axis(values):
         named = ', '.join(f'{quoted(f"{t:,.10g}")} {t}' for t in tics)
         return ['set logscale y 10', f'set yrange [{tics[0]}:{tics[-1]}]', f'set ytics ({named})']
     top = max(positive, default=1) * 1.08
-    return ['unset logscale y', f'set yrange [0:{top:.6g}]', 'set ytics autofreq']
+    step = next(s for s in steps(top / 1000, top) if s >= top / 7)
+    named = ', '.join(f'{quoted(f"{step * n:,.10g}")} {step * n}' for n in range(8))
+    return ['unset logscale y', f'set yrange [0:{top:.6g}]', f'set ytics ({named})']
 
 
 def x_axis(plot):
@@ -151,8 +153,9 @@ def panel_lines(plot, panel, at, order, with_key):
 
 def line_script(plot, order):
     count = len(plot.panels)
-    lines = ['set datafile missing "?"', 'set grid x y lt 1 lw 0.6 lc rgb "#dddddd"',
-             'set border 3', 'set tics nomirror', *x_axis(plot), f'set ylabel {quoted(plot.y_label)}']
+    lines = ['set datafile missing "?"', 'set border 3', 'set tics nomirror',
+             'set grid x y lt 1 lw 0.6 lc rgb "#dddddd"', *x_axis(plot),
+             f'set ylabel {quoted(plot.y_label)}']
     if count == 1:
         lines.append('set key outside right top vertical Left reverse samplen 3 spacing 1.2')
         one = plot.panels[0]._replace(title=plot.title)
@@ -201,6 +204,8 @@ def bar_script(plot):
             lines += data_block(f'b{entry}', boxes)
             drawn.append(f'$b{entry} using 1:2:3:4 with boxxyerror lc rgb '
                          f'"{COLOURS[entry]}" title {title}')
+        else:
+            drawn.append(f'NaN with boxes lc rgb "{COLOURS[entry]}" title {title}')
         drawn.append(f'$t{entry} using 1:2:3 with labels left offset 0.5,0 font ",9" notitle')
     lines.append('plot ' + ', \\\n  '.join(drawn))
     return lines

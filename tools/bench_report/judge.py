@@ -4,13 +4,23 @@ from typing import NamedTuple
 
 from bench_report.rows import (bytes_per_connection, case_named, connections_of, figure, groups,
                                is_ours, limit_of, load_of, objects_per_second, ours_for, place,
-                               ratio, rows_of, shown, shown_bytes, speaks_http, table, throughput)
+                               plain, ratio, rows_of, shown, shown_bytes, speaks_http, table,
+                               throughput)
 
 
 class Goal(NamedTuple):
     wanted: str
     measured: str
-    met: bool | None  # None: not measured
+    met: bool | None  # None: not measured, or with too little to judge by
+
+    def verdict(self):
+        if self.met is None:
+            return 'not measured' if self.measured == 'n/a' else 'too small to judge'
+        return 'met' if self.met else 'short of'
+
+
+# Smaller objects say nothing of 1 GiB.
+BULK_BYTES = 256 << 20
 
 
 def bulk_rows(case):
@@ -37,6 +47,7 @@ def receive_goals(case):
     size = shown_bytes(ours.get('object_bytes'))
     rate, cost = limit_of(case, ours)
     of = f' ({ours["way"]}, {size})'
+    large = (ours.get('object_bytes') or 0) >= BULK_BYTES
     found = [
         goal('1 GiB receive, durable: throughput at least 0.9 of the limit line',
              ratio(throughput(ours), rate), least=0.9, of=of),
@@ -56,7 +67,7 @@ def receive_goals(case):
     calls = figure(ours, 'syscalls_per_mib')
     found.append(goal('less than 0.05 system calls per 16 KiB of bulk payload',
                       None if calls is None else calls / 64, most=0.05, of=of))
-    return found
+    return found if large else [g._replace(met=None) for g in found]
 
 
 def get_goals(case):
@@ -80,11 +91,13 @@ def idle_goals(case):
     ours = next(r for r in rows if (connections_of(r) or 0) == most)
     value = bytes_per_connection(ours)
     of = f' bytes each ({ours["way"]}, {most:,} connections)'
-    return [goal('10,000 idle connections: at most 2 KiB of our memory each', value, most=2048,
-                 of=of)]
+    made = goal('10,000 idle connections: at most 2 KiB of our memory each', value, most=2048,
+                of=of)
+    return [made if most >= 1000 else made._replace(met=None)]
 
 
 def goals(report):
+    report = plain(report)
     found = []
     for name, judge in (('receive', receive_goals), ('gets', get_goals), ('send', get_goals),
                         ('idle', idle_goals)):
@@ -137,7 +150,7 @@ def wins_and_losses(case):
     """One table: against each way, how often ahead, how often behind, best and worst."""
     against = {}
     for row, ours, group, name, quotient, more_is_better in duels(case):
-        key = (row['way'], ours['way'], group.label(), name, more_is_better)
+        key = (row['way'], ours['way'], group.label(row), name, more_is_better)
         against.setdefault(key, []).append((quotient, point_of(row)))
     rows = []
     for (theirs, ours, label, name, more_is_better), values in against.items():

@@ -6,9 +6,9 @@ import pathlib
 from bench_report import gnuplot
 from bench_report.judge import goals, wins_and_losses
 from bench_report.pictures import copies_plot, plots_of
-from bench_report.rows import (figure, groups, limit_of, limits_at, load_of,
-                               objects_per_second, ours_for, ratio, rows_of, shown, shown_bytes,
-                               table, throughput, title_of, tried, ways_of)
+from bench_report.rows import (figure, groups, limit_of, limits_at, load_of, objects_per_second,
+                               ours_for, plain, ratio, rows_of, shown, shown_bytes, table,
+                               throughput, title_of, tried, ways_of)
 
 # ---- tables
 
@@ -26,6 +26,9 @@ IN_FIRST_TABLE = {'seconds', 'mib_per_second', 'cpu_s_per_gib.process', 'cpu_s_p
                   'idle_connections'}
 # Said in other columns already, or the same for every row.
 LEFT_OUT = {'of_limit', 'of_best_peer', 'copies_measured', 'requests', 'bytes'}
+# What a reader looks for comes first; the rest in the order of the data.
+FIRST = ['start_ms', 'p50_us', 'p99_us', 'p99_9_us', 'max_us', 'offered_per_second',
+         'bytes_per_connection']
 
 
 def names_in(figures, before=''):
@@ -40,13 +43,14 @@ def names_in(figures, before=''):
 def figure_names(case):
     """What this case's rows count beside the figures of the first table."""
     names = dict.fromkeys(n for row in rows_of(case) for n in names_in(row.get('median') or {}))
-    return [n for n in names if n not in IN_FIRST_TABLE and n.split('.')[0] not in LEFT_OUT]
+    names = [n for n in names if n not in IN_FIRST_TABLE and n.split('.')[0] not in LEFT_OUT]
+    return [n for n in FIRST if n in names] + [n for n in names if n not in FIRST]
 
 
 def columns_of(case):
     """(head, figure) of both tables: speed and cost, then everything else that was counted."""
     rows = rows_of(case)
-    rest = [(name.replace('_', ' '), lambda r, name=name: figure(r, name))
+    rest = [(name.replace('p99_9', 'p99.9').replace('_', ' '), lambda r, name=name: figure(r, name))
             for name in figure_names(case)]
     rest += [('copies, measured', lambda r: r.get('copies_measured')),
              ('copies, by receipt', lambda r: (r.get('receipt') or {}).get('copies'))]
@@ -142,8 +146,7 @@ def machine_section(report):
 
 
 def goals_section(report):
-    rows = [[g.wanted, g.measured, {True: 'met', False: 'short of', None: 'not measured'}[g.met]]
-            for g in goals(report)]
+    rows = [[g.wanted, g.measured, g.verdict()] for g in goals(report)]
     return ['## Goals', '', *table(['goal', 'measured', ''], rows), ''] if rows else []
 
 
@@ -185,7 +188,8 @@ def settings_section(report):
     if not commands:
         return []
     return ['## Settings', '', 'How each way was started; the fair settings of each peer stand on '
-            'top of its source in `tools/bench-peers/`.', '',
+            'top of its source in `tools/bench-peers/`, nginx has one worker and the '
+            'configuration that `tools/sluice-bench/` writes.', '',
             *table(['way', 'command'], [[w, f'`{c}`'] for w, c in commands.items()]), '']
 
 
@@ -203,6 +207,7 @@ def write(report, folder):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'results.json').write_text(json.dumps(report, indent=1) + '\n')
+    report = plain(report)
     by_case = {case['case']: plots_of(case) for case in report['cases']}
     copies = list(copies_plot(report))
     undrawn = gnuplot.draw([p for plots in by_case.values() for p in plots] + copies, folder,

@@ -74,11 +74,10 @@ def limit_lines(case, rows, x_of, where):
     return [one for one in series if has_values([one])]
 
 
-def suffix_of(case, group):
+def suffix_of(group):
     if group.where == 'tmpfs':
         return '-tmpfs'
-    several = any(g.durable for g in groups(case))
-    return '-no-sync' if several and not group.durable else ''
+    return '-no-sync' if group.promises and not group.durable else ''
 
 
 def transfer_plots(case):
@@ -94,7 +93,7 @@ def transfer_plots(case):
                 series = lines(rows, x_of, lambda r, path=path: figure(r, path), path)
                 if has_values(series):
                     limits = limit_lines(case, rows, x_of, group.where)
-                    yield Plot(f'{name}-{metric}-by-{what}{suffix_of(case, group)}',
+                    yield Plot(f'{name}-{metric}-by-{what}{suffix_of(group)}',
                                f'{title_of(name)}; {group.label()}; {fixed}', x_label, label,
                                [Panel('', series)], tics, True,
                                limits if metric == 'throughput' else [])
@@ -110,10 +109,10 @@ def objects_plots(case):
             continue
         title = f'{title_of(case["case"])}; {fixed}, {group.where}'
         if len(tics) > 1:
-            yield Plot(case['case'] + suffix_of(case, group), title, 'concurrent connections',
+            yield Plot(case['case'] + suffix_of(group), title, 'concurrent connections',
                        'objects/s', [Panel('', series)], tics, True)
         else:
-            yield Plot(case['case'] + suffix_of(case, group), title, 'objects/s', '',
+            yield Plot(case['case'] + suffix_of(group), title, 'objects/s', '',
                        bars=[(one.label, [one.points[0][1]]) for one in series],
                        legend=['objects/s'])
 
@@ -128,8 +127,8 @@ def latency_plots(case):
                   for title, name in PERCENTILES]
         panels = [panel for panel in panels if has_values(panel.series)]
         if panels:
-            yield Plot(f'latency{suffix_of(case, group)}',
-                       f'Latency at a share of the measured maximum; {group.label()}', 'load',
+            yield Plot(f'latency{suffix_of(group)}',
+                       f'Latency at a share of the maximum of each way; {group.label()}', 'load',
                        'us from the scheduled start', panels,
                        {load_of(r): f'{load_of(r):.0%}' for r in rows})
 

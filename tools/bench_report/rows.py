@@ -3,6 +3,7 @@
 A figure that is null in the data is None here and `n/a` in print, never 0.
 """
 
+import copy
 import math
 import re
 from typing import NamedTuple
@@ -74,6 +75,15 @@ def speaks_http(row):
     return row.get('peer') in ('sluiced', 'nginx')
 
 
+def plain(report):
+    """The same results with one name for each way: loads are a column, not a part of the name."""
+    report = copy.deepcopy(report)
+    for case in report['cases']:
+        for row in case['rows']:
+            row['way'] = re.sub(r' at \d+%$', '', row['way'])
+    return report
+
+
 def tried(case):
     """The ways of a case, those that could not run too. What shows a limit is not one of them."""
     return [row for row in case['rows'] if row.get('peer') != 'sink']
@@ -99,12 +109,17 @@ class Group(NamedTuple):
     """Rows of one case that may be compared: the same place and the same promise."""
     where: str
     durable: bool
+    promises: bool  # whether any row of the case is durable
     rows: list
 
-    def label(self):
-        if self.where == 'tmpfs':
-            return 'tmpfs'
-        return f'{self.where}, ' + ('durable before the answer' if self.durable else 'no sync')
+    def label(self, row=None):
+        """`row`: one that is compared with ours; a weaker promise of theirs is said."""
+        if self.where == 'tmpfs' or not self.promises:
+            return self.where
+        if not self.durable:
+            return f'{self.where}, no sync'
+        weaker = row is not None and not row.get('durable')
+        return f'{self.where}, durable before the answer' + (', theirs without a sync' * weaker)
 
 
 def groups(case):
@@ -112,7 +127,12 @@ def groups(case):
     for row in rows_of(case):
         durable = place(row) == 'disk' and bool(row.get('durable'))
         found.setdefault((place(row), durable), []).append(row)
-    return [Group(*key, rows) for key, rows in sorted(found.items())]
+    weaker = found.get(('disk', False), [])
+    if ('disk', True) in found and not any(is_ours(row) for row in weaker):
+        # Nothing of ours promises as little: better beside the durable ways than beside none.
+        found['disk', True] += found.pop(('disk', False), [])
+    promises = any(row.get('durable') for row in rows_of(case))
+    return [Group(*key, promises, rows) for key, rows in sorted(found.items())]
 
 
 def same_point(row, other):

@@ -33,7 +33,7 @@ struct file_info {
 // with EINVAL.
 class SLUICE_API file {
  public:
-  file() = default;
+  file();
   explicit file(std::unique_ptr<file_state> state);
   // Takes over an open descriptor. EINVAL for O_APPEND, which ignores offsets, and for what is not
   // a regular file; the descriptor then still belongs to the caller. It has a name already or never

@@ -36,6 +36,7 @@ std::string make_temporary_name() {
   return name;
 }
 
+file::file() = default;
 file::file(std::unique_ptr<file_state> state) : state_(std::move(state)) {}
 
 result<file> file::adopt(engine& on, int fd) {

@@ -236,18 +236,15 @@ class world {
     engine_.reset();
     count_again();
   }
-  // As finish, with whatever is under way: the engine itself has to end it.
-  void finish_now() {
-    engine_.reset();
-    count_again();
-  }
-
- private:
+  // With whatever is under way: the engine itself has to end it. For the checks: count_again, once
+  // the test has let go of its descriptors and threads.
+  void end_engine() { engine_.reset(); }
   void count_again() const {
     CHECK(support::comes_true([this] { return support::fd_count() == fds_before_; }));
     CHECK(support::comes_true([this] { return support::thread_count() <= threads_before_; }));
   }
 
+ private:
   std::unique_ptr<support::temp_dir> folder_;
   std::size_t fds_before_;
   std::size_t threads_before_;

@@ -1,0 +1,159 @@
+// The data path allocates nothing: a long transfer calls operator new no more often than a short
+// one.
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "conformance/suite.hpp"
+#include "conformance/upload.hpp"
+
+namespace {
+
+std::atomic<std::uint64_t> allocations{0};
+
+void* counted(std::size_t bytes, std::size_t alignment = alignof(std::max_align_t)) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  void* made = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (made == nullptr) throw std::bad_alloc();
+  return made;
+}
+
+}  // namespace
+
+void* operator new(std::size_t bytes) { return counted(bytes); }
+void* operator new[](std::size_t bytes) { return counted(bytes); }
+void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  return counted(bytes, static_cast<std::size_t>(alignment));
+}
+void* operator new[](std::size_t bytes, std::align_val_t alignment) {
+  return counted(bytes, static_cast<std::size_t>(alignment));
+}
+// Not inlined: gcc would compare free with the operator new it knows.
+[[gnu::noinline]] void operator delete(void* made) noexcept { std::free(made); }
+[[gnu::noinline]] void operator delete[](void* made) noexcept { std::free(made); }
+[[gnu::noinline]] void operator delete(void* made, std::size_t) noexcept { std::free(made); }
+[[gnu::noinline]] void operator delete[](void* made, std::size_t) noexcept { std::free(made); }
+[[gnu::noinline]] void operator delete(void* made, std::align_val_t) noexcept { std::free(made); }
+[[gnu::noinline]] void operator delete[](void* made, std::align_val_t) noexcept { std::free(made); }
+[[gnu::noinline]] void operator delete(void* made, std::size_t, std::align_val_t) noexcept {
+  std::free(made);
+}
+[[gnu::noinline]] void operator delete[](void* made, std::size_t, std::align_val_t) noexcept {
+  std::free(made);
+}
+
+namespace {
+
+using namespace conformance;
+
+constexpr std::uint64_t mib = 1 << 20;
+
+// The peer sends and takes from memory made before: only the engine allocates meanwhile.
+std::vector<std::byte> memory(64 * mib);
+
+void send_count(int fd, std::uint64_t count) { send_all(fd, std::span(memory).first(count)); }
+
+void take_count(int fd, std::uint64_t count) {
+  std::uint64_t taken = 0;
+  while (taken < count) {
+    const ssize_t got = ::recv(fd, memory.data(), memory.size(), 0);
+    if (got <= 0) return;
+    taken += static_cast<std::uint64_t>(got);
+  }
+}
+
+sluice::task<sluice::result<sluice::receipt>> send_source(sluice::engine& e, sluice::stream to,
+                                                          std::filesystem::path folder,
+                                                          std::uint64_t length) {
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+  sluice::result<sluice::file> from = co_await in->open_file("source");
+  sluice::send_options options;
+  options.length = length;
+  co_return co_await sluice::send_from_file(to, *from, options);
+}
+
+// Calls of operator new from the start of the task to its end.
+template <class Task>
+std::uint64_t count_allocations(world& w, Task task) {
+  bool whole = false;
+  bool ended = false;
+  const std::uint64_t before = allocations.load();
+  w.engine().start(std::move(task), [&whole, &ended](const auto& r) {
+    ended = true;
+    if constexpr (requires { r.outcome; }) {
+      whole = r.outcome.has_value();
+    } else {
+      whole = r.has_value();
+    }
+  });
+  while (!ended) w.engine().run_once(1s);
+  const std::uint64_t after = allocations.load();
+  CHECK(whole);
+  return after - before;
+}
+
+std::uint64_t receive(world& w, std::uint64_t length) {
+  stream_pair ends = stream_pair::tcp();
+  std::atomic<bool> go{false};
+  peer sender(ends.take_theirs(), [length, &go](int fd) {
+    go.wait(false);
+    send_count(fd, length);
+  });
+  upload_request request{w.folder().path(), "", {}};
+  request.body.length = length;
+  sluice::stream from = adopt(w.engine(), ends.take_ours());
+  go = true;
+  go.notify_one();
+  return count_allocations(w, receive_upload(w.engine(), std::move(from), request));
+}
+
+std::uint64_t send(world& w, std::uint64_t length) {
+  stream_pair ends = stream_pair::tcp();
+  peer taker(ends.take_theirs(), [length](int fd) { take_count(fd, length); });
+  sluice::stream to = adopt(w.engine(), ends.take_ours());
+  return count_allocations(w, send_source(w.engine(), std::move(to), w.folder().path(), length));
+}
+
+std::vector<std::string> paths_of(const setting& on) {
+  if (on.direct) return {"direct", "copy"};
+  return {"copy"};
+}
+
+}  // namespace
+
+TEST_CASE("a long upload allocates no more than a short one") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      world w(on, {{"sluice.receive.path", path}});
+      receive(w, 8 * mib);  // makes worker threads and the lists that are kept
+      receive(w, 8 * mib);
+      const std::uint64_t small = receive(w, 8 * mib);
+      const std::uint64_t large = receive(w, 64 * mib);
+      CAPTURE(small);
+      CAPTURE(large);
+      CHECK(large <= small + 2);
+      CHECK(small < 200);
+    }
+  }
+}
+
+TEST_CASE("a long download allocates no more than a short one") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      world w(on, {{"sluice.send.path", path}});
+      make_file(w.at("source"), memory);
+      send(w, 8 * mib);
+      send(w, 8 * mib);
+      const std::uint64_t small = send(w, 8 * mib);
+      const std::uint64_t large = send(w, 64 * mib);
+      CAPTURE(small);
+      CAPTURE(large);
+      CHECK(large <= small + 2);
+      CHECK(small < 200);
+    }
+  }
+}

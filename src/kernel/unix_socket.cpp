@@ -93,6 +93,7 @@ result<unix_listener> unix_listener::open(const std::string& path, socket_mode m
 result<void> unix_listener::bind_beside(const std::string& path) {
   fd_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd_) return fail(errno, "socket", where);
+  // kernel-notes/unix_socket_mode_before_bind.md
   if (::fchmod(fd_.get(), S_IRUSR | S_IWUSR) != 0) return fail(errno, "fchmod", where);
   std::string beside;
   int refusal = EADDRINUSE;

@@ -123,7 +123,7 @@ def made_up():
 
 def run(*command):
     return subprocess.run([sys.executable, *map(str, command)], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=100, check=False)
+                          stderr=subprocess.STDOUT, text=True, timeout=250, check=False)
 
 
 def page_of(bench, report, folder, name):

@@ -130,6 +130,27 @@ TEST_CASE("fixed writes and reads go through registered buffers, any part of the
   CHECK(run(op_kind::write_fixed, 3, 0, 10) == -EFAULT);  // an empty slot
 }
 
+TEST_CASE("no more ops are in flight than the completion queue has room for") {
+  bench b({.ring_entries = 8, .completion_entries = 16});
+  std::vector<stream_pair> pairs;
+  std::deque<told_op> ops;
+  std::vector<std::byte> got(50);
+  for (std::size_t i = 0; i < 50; ++i) {
+    pairs.push_back(stream_pair::local());
+    ops.emplace_back(recv_into(pairs[i].ours(), std::span(got).subspan(i, 1)));
+    b.start(ops[i]);
+  }
+  b.idle_turns();
+  CHECK(b.counters.ops.submitted.get() > 0);
+  CHECK(b.counters.ops.submitted.get() < 16);
+  for (std::size_t i = 0; i < 50; ++i) {
+    REQUIRE(support::send_all(pairs[i].theirs(), pattern(32, i, 1)));
+  }
+  REQUIRE(b.until([&] { return b.on().ops_under_way() == 0; }));
+  CHECK(b.counters.ring.cq_overflows.get() == 0);
+  CHECK(support::is_pattern(got, 32, 0));
+}
+
 TEST_CASE("a cancel of more ops than the submission queue holds reaches them all") {
   tuning::counters counters;
   made_ring made = make_ring({.ring_entries = 8, .completion_entries = 512}, counters);

@@ -5,24 +5,18 @@
 
 namespace sluiced {
 
-namespace {
-
-answer failed(const sluice::error& problem) { return answer_of(explain(problem, step::remove)); }
-
-}  // namespace
-
 sluice::task<answer> answer_delete(exchange& x) {
-  if (x.where.directory) co_return failed({EISDIR, "unlink", ""});
+  if (x.where.directory) co_return failed({EISDIR, "unlink", ""}, step::remove);
   auto opened = co_await x.home.root().open_file(x.where.path);
-  if (!opened) co_return failed(opened.error());
+  if (!opened) co_return failed(opened.error(), step::remove);
   const sluice::result<sluice::file_info> info = opened->info();
-  if (!info) co_return failed(info.error());
+  if (!info) co_return failed(info.error(), step::remove);
   const validators current = validators_of(*info);
   const verdict passed = evaluate(x.asked.when, request_kind::changes, &current);
   if (passed != verdict::proceed) co_return answer_of(passed, &current);
 
   const auto removed = co_await x.home.root().remove(x.where.path);
-  if (!removed) co_return failed(removed.error());
+  if (!removed) co_return failed(removed.error(), step::remove);
   answer a;
   a.status = 204;
   co_return a;

@@ -51,6 +51,7 @@ sluice::task<sluice::result<void>> send_text(exchange& x, std::span<const std::b
 }  // namespace
 
 sluice::task<after> send_answer(exchange& x, answer& a) {
+  if (a.to_nobody) co_return after::close;
   settle_body(x);
   x.input.release_if_empty();
   const bool persists = x.body == body_state::none && x.asked.keep_alive && !x.home.stopping();

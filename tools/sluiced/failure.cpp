@@ -87,8 +87,10 @@ refusal explain(const sluice::error& problem, step during) {
   }
 }
 
-bool nobody_listens(const sluice::error& problem) {
-  return problem.code == ECONNRESET || problem.code == EPIPE || problem.code == ECANCELED;
+answer failed(const sluice::error& problem, step during) {
+  answer a = answer_of(explain(problem, during));
+  a.to_nobody = problem.code == ECONNRESET || problem.code == EPIPE || problem.code == ECANCELED;
+  return a;
 }
 
 }  // namespace sluiced

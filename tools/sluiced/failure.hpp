@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "refusal.hpp"
+#include "response.hpp"
 #include "sluice/result.hpp"
 
 namespace sluiced {
@@ -19,7 +20,7 @@ enum class step : std::uint8_t {
 // Every error maps to an answer; one that nobody foresaw to 500 with its name.
 [[nodiscard]] refusal explain(const sluice::error& problem, step during);
 
-// The peer is gone or the server is ending: nothing can be answered.
-[[nodiscard]] bool nobody_listens(const sluice::error& problem);
+// The same as an answer, to_nobody where the error says that the peer is gone or the server ends.
+[[nodiscard]] answer failed(const sluice::error& problem, step during);
 
 }  // namespace sluiced

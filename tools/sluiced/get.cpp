@@ -64,12 +64,12 @@ answer describe_file(const exchange& x, const sluice::file_info& info) {
 sluice::task<answer> answer_get(exchange& x) {
   if (x.where.directory) {
     const sluice::error is_directory{EISDIR, "open", ""};
-    co_return answer_of(explain(is_directory, step::read));
+    co_return failed(is_directory, step::read);
   }
   auto opened = co_await x.home.root().open_file(x.where.path);
-  if (!opened) co_return answer_of(explain(opened.error(), step::read));
+  if (!opened) co_return failed(opened.error(), step::read);
   const sluice::result<sluice::file_info> info = opened->info();
-  if (!info) co_return answer_of(explain(info.error(), step::read));
+  if (!info) co_return failed(info.error(), step::read);
   answer a = describe_file(x, *info);
   if (a.describes_file) a.payload = std::move(*opened);
   co_return a;

@@ -26,10 +26,6 @@ struct destination {
 using checked = std::expected<void, answer>;
 using destination_result = std::expected<destination, answer>;
 
-answer failed(const sluice::error& problem, step during) {
-  return answer_of(explain(problem, during));
-}
-
 std::unexpected<answer> with_receipt(answer a, const sluice::receipt& moved,
                                      std::string_view durability) {
   a.fields += fmt::format("Sluice-Receipt: {}\r\n", format_receipt(moved, durability));
@@ -44,6 +40,9 @@ std::expected<void, refusal> check_request(const exchange& x) {
     return refuse(413, fmt::format("the body is larger than the {} bytes this server takes "
                                    "(sluice.http.body_max_bytes)",
                                    limit));
+  // Stored as if it were the whole, a part would replace it (RFC 9110 section 14.5).
+  if (x.asked.partial)
+    return refuse(400, "an upload of a part (Content-Range) is not done here; send the whole file");
   if (x.where.directory)
     return refuse(409, "the path names a directory; an upload needs the name of a file");
   return {};

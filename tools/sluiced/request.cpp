@@ -79,6 +79,7 @@ class head_parser : public http::basic_parser<true> {
       case http::field::content_length: ++content_lengths; break;
       case http::field::transfer_encoding: append_to_list(transfer_encoding, view(value)); break;
       case http::field::expect: append_to_list(expect, view(value)); break;
+      case http::field::content_range: made.partial = true; break;
       case http::field::range: append_to_list(made.range, view(value)); break;
       case http::field::if_match: condition(made.when.if_match, value); break;
       case http::field::if_none_match: condition(made.when.if_none_match, value); break;

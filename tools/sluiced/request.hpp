@@ -24,6 +24,7 @@ struct request {
   bool keep_alive = true;
   bool chunked = false;
   bool expects_continue = false;
+  bool partial = false;  // Content-Range: the body is a part of something
   std::optional<std::uint64_t> content_length;
   std::string range;
   conditions when;

@@ -42,6 +42,7 @@ def cut_uploads(server):
     check_nothing_left(server, before, descriptors, 'cut uploads')
     values = server.metrics()
     check(values['sluice_http_uploads_aborted_total'] > 50, f'they were counted: {values}')
+    check(values['sluice_http_responses_5xx_total'] == 0, f'no fault of the server: {values}')
     server.stop()
 
 

@@ -185,6 +185,7 @@ def framing_errors(bench):
         (400, b'PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked'
               b'\r\n\r\n0\r\n\r\n'),
         (400, b'PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx'),
+        (400, request('PUT', '/x', ['Content-Range: bytes 0-0/2'], b'x')),
         (501, b'PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n'),
         (400, b'GET / HTTP/1.1\r\n\r\n'), (505, b'GET / HTTP/3.0\r\nHost: a\r\n\r\n'),
         (400, b'\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03'), (400, b'GET / HTTP/1.1\n\n'),

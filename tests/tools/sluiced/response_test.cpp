@@ -84,6 +84,12 @@ TEST_CASE("an error means what the step makes of it") {
   CHECK(status_of(EIO, step::read) == 500);
 }
 
+TEST_CASE("a peer that is gone is told nothing") {
+  CHECK(failed({ECONNRESET, "recv", ""}, step::receive).to_nobody);
+  CHECK(failed({ECANCELED, "recv", ""}, step::read).to_nobody);
+  CHECK_FALSE(failed({ENOSPC, "write", ""}, step::receive).to_nobody);
+}
+
 TEST_CASE("an error that nobody foresaw is named") {
   CHECK(explain({EIO, "write", "receive_to_file"}, step::receive).text ==
         "the server failed: write: Input/output error (EIO) in receive_to_file");

@@ -10,8 +10,8 @@
 
 #include "cases.hpp"
 #include "contest.hpp"
-#include "disk.hpp"
 #include "place.hpp"
+#include "yardstick.hpp"
 
 namespace bench {
 
@@ -29,6 +29,7 @@ const way network_limit{
 
 // Threads cost too much above a thousand; ours come first, then the plain ways, then servers.
 const std::vector<way> receive_ways = {
+    {.name = "sluice auto", .peer = "serve"},
     {.name = "sluice direct", .peer = "serve", .kept = storage::direct, .settings = {path_direct}},
     {.name = "recv_direct",
      .peer = "recv_direct",
@@ -112,7 +113,7 @@ std::vector<combination> combine(const size_plan& plan) {
 
 std::vector<combination> transfer_sizes(const setup& on) {
   if (on.how_much == effort::tiny) {
-    return combine({{4 * kib, 512 * kib}, {1, 4}, 2 * mib, 4});
+    return combine({{16 * kib, 512 * kib}, {2}, mib, 2});
   }
   if (on.how_much == effort::quick) {
     std::vector<combination> few = combine({{64 * kib}, {16}, 256 * mib, 512});
@@ -125,7 +126,7 @@ std::vector<combination> transfer_sizes(const setup& on) {
 }
 
 std::vector<combination> durable_sizes(const setup& on) {
-  if (on.how_much == effort::tiny) return combine({{16 * kib}, {2}, mib, 4});
+  if (on.how_much == effort::tiny) return combine({{16 * kib}, {2}, mib, 2});
   if (on.how_much == effort::quick) return combine({{16 * kib}, {1, 16, 64}, gib, 512});
   return combine({{16 * kib}, {1, 4, 16, 64, 256}, gib, 2048});
 }
@@ -202,12 +203,32 @@ limit limit_of(const combination& size, const std::vector<row>& rows) {
   return bound;
 }
 
+// One run's files at a time, those of the disk's own limit, and as much again to be on the safe
+// side.
+std::vector<combination> that_fit(const setup& on, const std::vector<combination>& sizes,
+                                  outcome& all) {
+  std::vector<combination> kept;
+  const std::uint64_t free = free_bytes(on.directory);
+  for (const combination& size : sizes) {
+    const std::uint64_t bytes = size.object_bytes * std::max(size.objects, size.objects_unsynced);
+    if (3 * bytes <= free) {
+      kept.push_back(size);
+      continue;
+    }
+    all.notes.push_back(fmt::format("left out, {} bytes free are too few: {} bytes x {}", free,
+                                    size.object_bytes, size.connections));
+  }
+  return kept;
+}
+
 outcome run_transfers(const setup& on, const pattern& payload, const transfer_case& wanted) {
   outcome all;
   all.name = wanted.name;
   all.columns = wanted.columns;
+  const std::vector<combination> sizes = that_fit(on, wanted.sizes, all);
+  if (sizes.empty()) return all;
   std::uint64_t most = 0;
-  for (const combination& size : wanted.sizes) {
+  for (const combination& size : sizes) {
     most = std::max(most, size.object_bytes * std::max(size.objects, size.objects_unsynced));
   }
   if (on.how_much != effort::tiny) warm_memory(on.directory, 2 * most);
@@ -215,16 +236,18 @@ outcome run_transfers(const setup& on, const pattern& payload, const transfer_ca
   order.towards = wanted.towards;
   order.mode = wanted.mode;
   order.ways = chosen(on, *wanted.ways);
-  order.size = wanted.sizes.back();
+  order.size = sizes.back();
   if (order.ways.front().peer != "sink") all.floor = measure_noise(on, payload, order);
   disk_limits disk(on, most);
-  for (const combination& size : wanted.sizes) {
+  const auto iperf3 = on.how_much == effort::tiny ? std::nullopt : measure_iperf3(on);
+  for (const combination& size : sizes) {
     tell(fmt::format("{}: {} bytes x {} connections, {} ways, {} runs", wanted.name,
                      size.object_bytes, size.connections, order.ways.size(), on.runs));
     order.size = size;
     const std::vector<row> rows = hold_contest(on, payload, order);
     limit bound = limit_of(size, rows);
     if (wanted.towards == direction::upload) disk.fill(bound);
+    bound.iperf3_mib_per_second = iperf3;
     all.limits.push_back(bound);
     all.rows.insert(all.rows.end(), rows.begin(), rows.end());
   }

@@ -1,6 +1,7 @@
 #include "contest.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <expected>
@@ -28,6 +29,7 @@ struct entrant {
   std::uint64_t objects = 1;
   std::uint64_t next_id = 0;
   row seen;
+  bool settles = true;  // after each run its removed files are synced away, unless time is short
 };
 
 std::string parent_of(const setup& on, const way& which) {
@@ -47,7 +49,9 @@ row empty_row(const contest_order& wanted, const way& which, std::uint64_t objec
   made.way = which.name;
   made.peer = which.peer;
   made.kept = which.kept;
-  made.durable = which.durable && wanted.towards == direction::upload && which.peer != "sink";
+  // --sync is asked for on tmpfs too, for the same work; what it holds is gone with the power.
+  made.durable = which.durable && wanted.towards == direction::upload &&
+                 which.kept != storage::tmpfs && which.kept != storage::none;
   made.ours = which.ours();
   made.object_bytes = wanted.size.object_bytes;
   made.bytes = objects * wanted.size.object_bytes;
@@ -55,8 +59,19 @@ row empty_row(const contest_order& wanted, const way& which, std::uint64_t objec
   return made;
 }
 
+// Ways that read through one cache share one file: copies of a large one would push each other out.
+std::expected<void, std::string> share_source(const pattern& payload, const entrant& e,
+                                              std::map<storage, std::string>& sources) {
+  const std::string own = e.directory + "/source";
+  std::string& first = sources[e.which.kept];
+  if (!first.empty() && ::link(first.c_str(), own.c_str()) == 0) return {};
+  first = own;
+  return make_source(payload, own, e.form.object_bytes);
+}
+
 std::expected<void, std::string> start(const setup& on, const pattern& payload,
-                                       const contest_order& wanted, entrant& e) {
+                                       const contest_order& wanted, entrant& e,
+                                       std::map<storage, std::string>& sources) {
   const std::string parent = parent_of(on, e.which);
   if (parent.empty()) return std::unexpected("no such storage here");
   if (wanted.size.connections > e.which.connections_max) {
@@ -68,7 +83,7 @@ std::expected<void, std::string> start(const setup& on, const pattern& payload,
   e.place = std::move(*place);
   e.directory = e.place.folder("objects");
   if (wanted.towards == direction::download && e.which.peer != "sink") {
-    auto made = make_source(payload, e.directory + "/source", wanted.size.object_bytes);
+    auto made = share_source(payload, e, sources);
     if (!made) return made;
   }
   const server_order order{wanted.mode, e.directory, e.place.folder("server")};
@@ -96,7 +111,10 @@ std::expected<void, std::string> verify(const pattern& payload, const entrant& e
                                         std::uint64_t first_id) {
   if (e.which.peer == "sink") return {};
   if (e.form.towards == direction::download) return verify_download(payload, e);
-  return verify_and_remove(payload, e.directory, {first_id, e.objects, e.form.object_bytes});
+  auto verdict =
+      verify_and_remove(payload, e.directory, {first_id, e.objects, e.form.object_bytes});
+  if (e.settles) sync_filesystem(e.directory);  // the next run does not pay for this one
+  return verdict;
 }
 
 // One run, verified. The connections are made before the clock starts.
@@ -181,12 +199,13 @@ void count(const setup& on, const pattern& payload, std::vector<entrant>& all) {
 
 std::vector<entrant> line_up(const setup& on, const pattern& payload, const contest_order& wanted) {
   std::vector<entrant> all;
+  std::map<storage, std::string> sources;
   for (const way& which : wanted.ways) {
     const bool synced = which.durable && wanted.towards == direction::upload;
     const std::uint64_t objects = synced ? wanted.size.objects : wanted.size.objects_unsynced;
     all.push_back(entrant{which, scratch::none(), "", std::nullopt, form_of(wanted, which), objects,
-                          0, empty_row(wanted, which, objects)});
-    if (auto started = start(on, payload, wanted, all.back()); !started) {
+                          0, empty_row(wanted, which, objects), on.how_much != effort::tiny});
+    if (auto started = start(on, payload, wanted, all.back(), sources); !started) {
       give_up(all.back(), started.error());
     }
   }
@@ -199,9 +218,9 @@ void finish(entrant& e) {
   if (auto said = e.running->stop(); said && !bare) e.seen.claimed = said;
   e.running.reset();
   e.seen.verified = !bare && e.seen.unavailable.empty() && !e.seen.runs.empty();
-  // What sluiced chose by itself is known only now.
-  if (e.which.peer == "sluiced" && e.seen.claimed && e.seen.claimed->path == "direct" &&
-      e.seen.kept == storage::page_cache) {
+  // What the planner chose by itself is known only now.
+  if (e.which.ours() && e.which.settings.empty() && e.seen.claimed &&
+      e.seen.claimed->path == "direct" && e.seen.kept == storage::page_cache) {
     e.seen.kept = storage::direct;
   }
 }

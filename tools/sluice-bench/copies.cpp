@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "counters.hpp"
@@ -20,6 +21,7 @@ namespace bench {
 namespace {
 
 constexpr std::chrono::seconds start_timeout(30);
+constexpr std::chrono::milliseconds signal_delay(300);  // see works()
 
 // Each of these moves the bytes itself and returns how many; none calls another of them.
 // copy_folio_from_iter_atomic has been copy_page_from_iter_atomic before Linux 6.15.
@@ -86,12 +88,12 @@ std::vector<std::string> command(const std::string& bpftrace, const setup& on,
                                  const std::string& script) {
   const bool mounted = ::access("/sys/kernel/tracing/events", R_OK) == 0;
   const auto unshare = on.program("unshare");
-  if (mounted || !unshare) return {bpftrace, "-f", "json", "-e", script};
+  if (mounted || !unshare) return {bpftrace, "-B", "line", "-f", "json", "-e", script};
   return {*unshare,
           "-m",
           "/bin/sh",
           "-c",
-          "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$0\" -f json -e \"$1\"",
+          "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$0\" -B line -f json -e \"$1\"",
           bpftrace,
           script};
 }
@@ -109,11 +111,10 @@ std::optional<child> begin(const setup& on, const std::string& script) {
   return std::nullopt;
 }
 
+// Ends by itself: bpftrace loses a signal that comes right after its start.
 bool works(const setup& on, const std::string& script) {
-  auto running = begin(on, script);
-  if (!running) return false;
-  running->signal(SIGINT);
-  return running->finish(start_timeout) == 0;
+  auto running = begin(on, script.empty() ? script : script + " interval:ms:100 { exit(); }");
+  return running && running->finish(start_timeout) == 0;
 }
 
 copy_ability try_all(const setup& on) {
@@ -144,6 +145,7 @@ std::optional<copy_meter> copy_meter::start(const setup& on) {
 }
 
 std::map<pid_t, double> copy_meter::finish() {
+  std::this_thread::sleep_for(signal_delay);
   running_.signal(SIGINT);
   running_.finish(start_timeout);
   std::map<pid_t, double> copied;

@@ -6,7 +6,7 @@
 //   server, nginx     the servers measured; serve, sink: those of this program; child: processes
 //   load, exchange    the load generator; pattern: the payload; place: folders, verifying
 //   measure           clock, CPU and counters around a run; usage: /proc; counters: perf events
-//   copies, disk      copies by bpftrace; the disk alone
+//   copies, yardstick copies by bpftrace; the disk alone, iperf3
 //   outcome, report_* rows and limits; tables for people and JSON for programs
 #include <fmt/format.h>
 #include <signal.h>

@@ -44,6 +44,7 @@ struct limit {
   std::optional<double> network_machine_cpu_s_per_gib;
   std::optional<double> disk_cpu_s_per_gib;
   std::string disk_tool;
+  std::optional<double> iperf3_mib_per_second;  // for information: one stream of large writes
 };
 
 struct noise {

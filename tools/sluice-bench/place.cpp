@@ -75,6 +75,12 @@ std::expected<void, std::string> verify_file(const pattern& payload, const std::
   return {};
 }
 
+// At most half of what is free: warming must not make the machine swap.
+std::uint64_t bounded_by_memory(std::uint64_t bytes) {
+  const auto pages = static_cast<std::uint64_t>(sysconf(_SC_AVPHYS_PAGES));
+  return std::min(bytes, pages * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE)) / 2);
+}
+
 void touch_memory(std::uint64_t bytes) {
   void* const area =
       ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -130,7 +136,6 @@ std::expected<void, std::string> verify_and_remove(const pattern& payload,
     verdict = std::unexpected(
         fmt::format("{} of {} objects are missing in {}", missing.size(), wanted.count, directory));
   }
-  sync_filesystem(directory);
   return verdict;
 }
 
@@ -154,6 +159,7 @@ void sync_filesystem(const std::string& directory) {
 }
 
 void warm_memory(const std::string& directory, std::uint64_t bytes) {
+  bytes = bounded_by_memory(bytes);
   touch_memory(bytes);
   const std::string file = directory + "/warm";
   {

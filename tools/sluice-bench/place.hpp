@@ -36,7 +36,7 @@ struct expected_objects {
 };
 
 // Every object there exactly once, with every byte in place; whatever it finds, the folder is empty
-// and synced afterwards, so that the next run does not pay for this one.
+// afterwards.
 std::expected<void, std::string> verify_and_remove(const pattern& payload,
                                                    const std::string& directory,
                                                    const expected_objects& wanted);

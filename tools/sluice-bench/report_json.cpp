@@ -77,6 +77,7 @@ json of(const limit& bound) {
           {"network_cpu_s_per_gib", or_null(bound.network_cpu_s_per_gib)},
           {"network_machine_cpu_s_per_gib", or_null(bound.network_machine_cpu_s_per_gib)},
           {"disk_cpu_s_per_gib", or_null(bound.disk_cpu_s_per_gib)},
+          {"iperf3_mib_per_second", or_null(bound.iperf3_mib_per_second)},
           {"disk_tool", bound.disk_tool.empty() ? json(nullptr) : json(bound.disk_tool)}};
 }
 

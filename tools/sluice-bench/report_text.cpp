@@ -29,6 +29,7 @@ constexpr column known_columns[] = {
     {"of_best_peer.throughput", "of peer", 2, 1},
     {"of_best_peer.cpu", "CPU of p.", 2, 1},
     {"syscalls_per_mib", "calls/MiB", 2, 1},
+    {"syscalls_per_request", "calls/req", 2, 1},
     {"io_wq_per_mib", "io-wq/MiB", 2, 1},
     {"copies_measured", "copies", 2, 1},
     {"context_switches", "switches", 0, 1},
@@ -119,7 +120,17 @@ void print_limit(const limit& bound) {
     fmt::print("; disk alone {} MiB/s at {} ({})", shown(bound.disk_mib_per_second, rate),
                shown(bound.disk_cpu_s_per_gib, cpu), bound.disk_tool);
   }
+  if (bound.iperf3_mib_per_second) {
+    fmt::print("; iperf3 {} MiB/s", shown(bound.iperf3_mib_per_second, rate));
+  }
   fmt::print("\n");
+}
+
+// A way that could not run has none.
+std::size_t runs_in(const outcome& all, std::size_t first, std::size_t last) {
+  std::size_t most = 0;
+  for (std::size_t i = first; i < last; ++i) most = std::max(most, all.rows[i].runs.size());
+  return most;
 }
 
 // The rows of one size and number of connections belong together.
@@ -127,9 +138,9 @@ void print_group(const outcome& all, std::size_t first, std::size_t last) {
   const row& head = all.rows[first];
   if (head.object_bytes > 0) {
     fmt::print("\n{}: {} x {} connection{}, {} runs\n", all.name, size_text(head.object_bytes),
-               head.connections, head.connections == 1 ? "" : "s", head.runs.size());
+               head.connections, head.connections == 1 ? "" : "s", runs_in(all, first, last));
   } else {
-    fmt::print("\n{}: {} runs\n", all.name, head.runs.size());
+    fmt::print("\n{}: {} runs\n", all.name, runs_in(all, first, last));
   }
   std::vector<std::vector<std::string>> lines = {headings(all)};
   for (std::size_t i = first; i < last; ++i) {

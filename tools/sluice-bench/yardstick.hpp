@@ -1,4 +1,4 @@
-// The disk alone: how fast it takes durable bytes when no network is in the way.
+// Yardsticks by other people's tools: the disk alone with no network in the way, and iperf3.
 #pragma once
 
 #include <cstdint>
@@ -25,5 +25,8 @@ struct disk_speed {
 // One sequential O_DIRECT write of a fresh, reserved file and its sync: by fio where it is
 // installed, else by threads of our own. Nothing where the filesystem takes no O_DIRECT.
 [[nodiscard]] std::optional<disk_speed> measure_disk(const setup& on, const disk_order& wanted);
+
+// One stream of iperf3 over loopback for a second, in MiB/s: for information, beside our own sink.
+[[nodiscard]] std::optional<double> measure_iperf3(const setup& on);
 
 }  // namespace bench

@@ -1,4 +1,4 @@
-#include "disk.hpp"
+#include "yardstick.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -16,6 +16,7 @@
 
 #include "child.hpp"
 #include "measure.hpp"
+#include "nginx.hpp"
 #include "usage.hpp"
 
 namespace bench {
@@ -24,6 +25,7 @@ namespace {
 
 constexpr std::size_t alignment = 4096;
 constexpr std::chrono::minutes timeout(5);
+constexpr std::chrono::seconds iperf3_timeout(20);
 
 double own_cpu_seconds() {
   rusage used{};
@@ -106,6 +108,25 @@ std::optional<disk_speed> measure_disk(const setup& on, const disk_order& wanted
     }
   }
   return by_threads(wanted);
+}
+
+std::optional<double> measure_iperf3(const setup& on) {
+  const auto iperf3 = on.program("iperf3");
+  if (!iperf3) return std::nullopt;
+  const std::string port = fmt::format("{}", free_port());
+  child_options quiet;
+  quiet.quiet = true;
+  const auto server =
+      child::start({*iperf3, "-s", "-1", "-B", "127.0.0.1", "-p", port, "--forceflush"}, quiet);
+  // A connection made to see whether it listens would be the one that it serves.
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  const auto text = output_of(
+      {*iperf3, "-c", "127.0.0.1", "-p", port, "-t", "1", "-l", "256K", "-J"}, iperf3_timeout);
+  if (!server || !text) return std::nullopt;
+  const auto all = nlohmann::json::parse(*text, nullptr, false);
+  const nlohmann::json::json_pointer rate("/end/sum_received/bits_per_second");
+  if (!all.is_object() || !all.contains(rate)) return std::nullopt;
+  return all[rate].get<double>() / 8 / bytes_per_mib;
 }
 
 }  // namespace bench

@@ -118,8 +118,14 @@ def point_tables(case, rows):
         text += ['</details>', '']
     text += [line for r in rows if r.get('unavailable')
              for line in (f'{r["way"]}: n/a, {r["unavailable"]}.', '')]
-    differing = [r['way'] for r in able if r.get('verified') is False]
-    return text + ([f'**Bytes differed**: {", ".join(differing)}.', ''] if differing else [])
+    wrong = differing(rows)
+    return text + ([f'**Bytes differed**: {", ".join(wrong)}.', ''] if wrong else [])
+
+
+def differing(rows):
+    """Ways whose bytes were not as sent; a sink keeps none that could be compared."""
+    return [r['way'] for r in rows if r.get('verified') is False and not r.get('unavailable')
+            and r.get('peer') != 'sink']
 
 
 def limits_text(limit):

@@ -58,7 +58,8 @@ def receive_case():
     for way in ('sluice', 'recv_write'):  # a size of which one figure is missing
         rows.append(row(way, 'tmpfs', False, MIB, 1, 2400, 0.3))
         rows.append(row(way, 'tmpfs', False, 2 * GIB, 1, None if way == 'sluice' else 2100, None))
-    rows.append(row('network alone', 'none', False, GIB, 1, 2600, 0.25, peer='sink'))
+    rows.append({**row('network alone', 'none', False, GIB, 1, 2600, 0.25, peer='sink'),
+                 'verified': False})  # it keeps nothing
     rows.append({**row('recv_mapped', 'page cache', True, 2 * GIB, 16, None, None),
                  'runs': [], 'median': {}, 'iqr': {}, 'unavailable': 'it refused'})
     return {'case': 'receive', 'rows': rows, 'noise': {'a_a_ratio': 1.02},
@@ -206,7 +207,17 @@ def test_compare(bench, folder):
     check(len(lines) > 1 and lines[1][-2:] == ['n/a', 'n/a'], f'n/a after: {lines[1:2]}')
 
 
+def test_differing(bench):
+    sys.path.insert(0, str(bench.resolve().parent))
+    from bench_report import page  # pylint: disable=import-outside-toplevel
+    rows = [case for case in made_up()['cases'] if case['case'] == 'receive'][0]['rows']
+    check(page.differing(rows) == [], 'a sink keeps no bytes that could differ')
+    rows[0]['verified'] = False
+    check(page.differing(rows) == [rows[0]['way']], 'bytes that differ are told')
+
+
 def main():
+    sys.dont_write_bytecode = True
     bench = pathlib.Path(sys.argv[1])
     keep = pathlib.Path(sys.argv[3]) if sys.argv[2:3] == ['--keep'] else None
     with tempfile.TemporaryDirectory(prefix='bench-report-') as temporary:
@@ -214,6 +225,7 @@ def main():
         test_whole(bench, folder)
         test_partial(bench, folder)
         test_compare(bench, folder)
+        test_differing(bench)
         if keep:
             shutil.copytree(folder, keep, dirs_exist_ok=True)
     return 1 if failures else 0

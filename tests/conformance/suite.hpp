@@ -67,7 +67,8 @@ inline bool is_there(const std::string& folder) {
   return ::access(folder.c_str(), W_OK | X_OK) == 0;
 }
 
-// Both backends on the filesystem of the build and, where there is one, on tmpfs.
+// The backends that this machine allows, on the filesystem of the build and, where there is one, on
+// tmpfs.
 // SLUICE_TEST_ONLY=ring keeps the settings whose name contains the word: to look at one by itself.
 inline std::vector<setting> kept(std::vector<setting> all) {
   if (const char* word = std::getenv("SLUICE_TEST_ONLY")) {
@@ -79,11 +80,10 @@ inline std::vector<setting> kept(std::vector<setting> all) {
 inline std::vector<setting> every_setting() {
   std::vector<setting> all;
   const std::string here = std::filesystem::current_path().string();
-  for (const char* backend : {"ring", "pool"}) {
-    all.push_back({std::string(backend) + ", build folder", backend, here, takes_direct(here), ""});
+  for (const std::string& backend : support::backends()) {
+    all.push_back({backend + ", build folder", backend, here, takes_direct(here), ""});
     if (is_there("/dev/shm")) {
-      all.push_back(
-          {std::string(backend) + ", tmpfs", backend, "/dev/shm", takes_direct("/dev/shm"), ""});
+      all.push_back({backend + ", tmpfs", backend, "/dev/shm", takes_direct("/dev/shm"), ""});
     }
   }
   return kept(all);
@@ -107,6 +107,7 @@ inline std::vector<setting> every_fallback() {
                                                                   {"ring", data_by_worker},
                                                                   {"pool", "openat2"},
                                                                   {"pool", "unnamed_files"}}) {
+    if (!support::has_backend(backend)) continue;
     all.push_back(
         {std::string(backend) + " without " + hidden, backend, here, takes_direct(here), hidden});
   }

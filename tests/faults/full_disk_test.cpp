@@ -90,7 +90,7 @@ void fill_in_every_way(disk kind) {
   faults::in_child([&] {
     if (kind == disk::tmpfs) faults::mount_tmpfs(root, 4 * mib);
     if (kind == disk::ext4) faults::mount_ext4(root, 8 * mib);
-    for (const std::string backend : {"ring", "pool"}) {
+    for (const std::string& backend : support::backends()) {
       CAPTURE(backend);
       for (const std::string preallocate : {"on", "off"}) {
         CAPTURE(preallocate);

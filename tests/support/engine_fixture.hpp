@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <optional>
 #include <stdexcept>
@@ -65,6 +66,10 @@ inline const std::vector<std::string>& backends() {
     return names;
   }();
   return found;
+}
+
+inline bool has_backend(const std::string& name) {
+  return std::find(backends().begin(), backends().end(), name) != backends().end();
 }
 
 class engine_fixture {

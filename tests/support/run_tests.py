@@ -65,6 +65,12 @@ def skip_reason(record):
     return re.sub(r'^skip\w*[: ]+', '', (named or lines or ['no reason given'])[-1], flags=re.I)
 
 
+def partly_skipped(record):
+    """The reasons of what a passed test could not show here, each once."""
+    said = [line for line in output_lines(record) if line.startswith(('skip: ', 'skipped: '))]
+    return list(dict.fromkeys(line.partition(': ')[2] for line in said))
+
+
 def report_failure(record):
     lines = output_lines(record)
     print(f"\n---- {record['name']}: {record['result'].lower()}, exit code "
@@ -92,6 +98,9 @@ def main():
 
     for record in skipped:
         print(f"skipped {record['name']}: {skip_reason(record)}")
+    for record in passed:
+        for reason in partly_skipped(record):
+            print(f"skipped in {record['name']}: {reason}")
     for record in failed:
         report_failure(record)
     if failed:

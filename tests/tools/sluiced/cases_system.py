@@ -83,7 +83,8 @@ def a_small_locked_memory_limit_only_costs_speed(bench):
     try:
         server = bench.serve(root=root, user=user, limits={resource.RLIMIT_MEMLOCK: 64 << 10})
     except Failed as failure:
-        if bench.backend != 'ring':
+        # Kernels before 5.12 count the ring itself as locked memory.
+        if bench.backend != 'ring' or 'ENOMEM' not in str(failure):
             raise
         raise Skipped(f'no ring within 64 KiB of locked memory: {failure}') from None
     data = content(3_000_001, seed=52)

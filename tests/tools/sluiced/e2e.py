@@ -33,7 +33,7 @@ def run_case(function, bench):
         with bench.cleanup:
             function(bench)
     except Skipped as reason:
-        print(f'skipped {name}: {reason}', flush=True)
+        print(f'skip: {name}: {reason}', flush=True)
         return 'skipped'
     except Failed as failure:
         print(f'FAILED {name}: {failure}', flush=True)

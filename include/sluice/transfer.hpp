@@ -49,8 +49,9 @@ struct receive_options {
 // EDQUOT come before the first byte. On failure nothing may be published: code::end_of_stream,
 // code::too_slow (below sluice.receive.rate_min_bytes), ETIMEDOUT (silent for
 // sluice.receive.timeout_ms), ENOSPC, EDQUOT, EIO, ECONNRESET, ECANCELED, code::path_unavailable (a
-// forced path that cannot work here). `progress`, when given, is the receipt so far, also after a
-// failure.
+// forced path that cannot work here), ENOBUFS (no block became free in twice that time). While
+// others wait for blocks a peer must fill each of its own within sluice.receive.timeout_ms, or is
+// too slow. `progress`, when given, is the receipt so far, also after a failure.
 [[nodiscard]] SLUICE_API task<result<receipt>> receive_to_file(stream& from, file& into,
                                                                receive_options options,
                                                                receipt* progress = nullptr);
@@ -84,7 +85,9 @@ struct send_options {
 };
 
 // Sends exactly `length` bytes of the file after `head`. A file that shrinks meanwhile gives
-// code::end_of_stream and the stream must be closed: no filler bytes are sent.
+// code::end_of_stream and the stream must be closed: no filler bytes are sent. ENOBUFS: no block
+// became free within twice sluice.send.timeout_ms. While others wait for blocks a peer must take
+// each of its own within sluice.send.timeout_ms, or is too slow.
 [[nodiscard]] SLUICE_API task<result<receipt>> send_from_file(stream& to, file& from,
                                                               send_options options);
 

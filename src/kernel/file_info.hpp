@@ -14,8 +14,8 @@ struct direct_alignment {
   [[nodiscard]] bool possible() const { return offset_bytes != 0; }
 };
 
-// By STATX_DIOALIGN; where the kernel or the filesystem does not report it, `by_trial` alignment is
-// 4096 for a filesystem that accepts O_DIRECT, and the first write is the trial.
+// By STATX_DIOALIGN; where the kernel or the filesystem does not report it, 4096 for a filesystem
+// that accepts the flag. One that wants more answers the first write with EINVAL.
 [[nodiscard]] direct_alignment alignment_of(int fd);
 
 // Switches O_DIRECT of an open descriptor: 0 or an errno (EINVAL where the filesystem cannot).

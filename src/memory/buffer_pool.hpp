@@ -38,6 +38,10 @@ class buffer_class {
   [[nodiscard]] std::uint32_t block_bytes() const { return block_bytes_; }
   [[nodiscard]] std::size_t blocks() const { return memory_.size() / block_bytes_; }
   [[nodiscard]] std::size_t free_blocks() const { return free_.size(); }
+  // Somebody waits for a block: whoever holds one should hurry.
+  [[nodiscard]] bool wanted() const { return !waiters_.empty(); }
+  // Less than a quarter is free: nobody should take a block before there are bytes for it.
+  [[nodiscard]] bool scarce() const { return free_.size() * 4 < blocks(); }
   [[nodiscard]] loop& on() const { return loop_; }
 
  private:

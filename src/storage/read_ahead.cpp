@@ -39,6 +39,7 @@ void read_ahead::begin(lease block) {
   s.read.context = &s;
   s.read.complete = ended;
   s.owner = this;
+  s.read_bytes = 0;
   s.block = std::move(block);
   next_offset_ += s.skip + s.wanted;
   asked_ += s.wanted;
@@ -49,8 +50,8 @@ void read_ahead::begin(lease block) {
 
 void read_ahead::begin_more() {
   while (failure_ == 0 && asked_ < range_.length && begun_ - taken_ + 1 < depth_) {
+    if (file_.core.blocks().scarce()) return;  // who has nothing to send yet comes first
     lease block = file_.core.blocks().try_take();
-    if (!block) return;
     begin(std::move(block));
   }
 }
@@ -58,13 +59,29 @@ void read_ahead::begin_more() {
 void read_ahead::ended(op& o) noexcept {
   slot& s = *static_cast<slot*>(o.context);
   read_ahead& owner = *s.owner;
+  if (o.outcome() > 0) s.read_bytes += static_cast<std::size_t>(o.outcome());
+  const bool whole = s.read_bytes >= s.skip + s.wanted;
+  // A direct read may stop short inside the file (read(2)); at its end nothing comes, or an odd
+  // count.
+  if (o.request.accept_short && o.outcome() > 0 && !whole &&
+      s.read_bytes % owner.range_.unit == 0) {
+    owner.read_rest(s);
+    return;
+  }
   --owner.under_way_;
-  if (o.outcome() < 0) {
-    if (owner.failure_ == 0) owner.failure_ = static_cast<int>(-o.outcome());
-  } else if (static_cast<std::uint64_t>(o.outcome()) < s.skip + s.wanted) {
-    if (owner.failure_ == 0) owner.failure_ = code::end_of_stream;
+  if (owner.failure_ == 0 && !whole) {
+    owner.failure_ = o.outcome() < 0 ? static_cast<int>(-o.outcome()) : code::end_of_stream;
   }
   owner.progress_.notify();
+}
+
+void read_ahead::read_rest(slot& s) {
+  const auto done = static_cast<std::size_t>(s.read.outcome());
+  s.read.request.data = static_cast<std::byte*>(s.read.request.data) + done;
+  s.read.request.offset += done;
+  s.read.request.length -= done;
+  ++continued_;
+  file_.core.loop().start(s.read, scope_);
 }
 
 bool read_ahead::next_is_ready() const {

@@ -54,7 +54,7 @@ class read_ahead {
 
   // errno of the read that failed, code::end_of_stream when the file was shorter than the range.
   [[nodiscard]] int failure() const { return failure_; }
-  [[nodiscard]] std::uint64_t ops() const { return begun_; }
+  [[nodiscard]] std::uint64_t ops() const { return begun_ + continued_; }
 
  private:
   struct slot {
@@ -63,9 +63,11 @@ class read_ahead {
     read_ahead* owner = nullptr;
     std::size_t skip = 0;    // bytes in front of the range, for alignment
     std::size_t wanted = 0;  // bytes of the range
+    std::size_t read_bytes = 0;
   };
   slot& at(std::uint64_t index) { return slots_[index % depth_]; }
   static void ended(op& o) noexcept;
+  void read_rest(slot& s);
 
   file_state& file_;
   const read_range range_;
@@ -78,6 +80,7 @@ class read_ahead {
   std::uint64_t handed_ = 0;  // bytes of the range given to the caller
   std::uint64_t begun_ = 0;   // reads begun; each uses slot `number % depth`
   std::uint64_t taken_ = 0;   // reads popped
+  std::uint64_t continued_ = 0;
   std::size_t under_way_ = 0;
   int failure_ = 0;
 };

@@ -120,7 +120,8 @@ int verdict(receiving& r, const stall_watch& watch, const result<std::size_t>& g
   if (filled) return 0;
   ++r.so_far.short_ops;
   if (got) return kernel::was_reset(r.from.fd()) ? ECONNRESET : code::end_of_stream;
-  return got.error().code == ETIMEDOUT ? watch.verdict(bytes) : got.error().code;
+  if (got.error().code != ETIMEDOUT) return got.error().code;
+  return watch.verdict(bytes, r.into.core.blocks().wanted());
 }
 
 // Writes the block: `bytes` of it belong to the file, at `offset`.
@@ -173,14 +174,23 @@ void hand_over(receiving& r, write_window& window, lease block, const block_plan
 task<int> receive_blocks(receiving& r, write_window& window) {
   const tuning::receive_knobs& knobs = r.into.core.values().receive;
   const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+  buffer_class& blocks = r.into.core.blocks();
   std::span<const std::byte> prefix = r.options.prefix;
   for (std::uint64_t given = 0; given < r.options.length;) {
     const block_plan p = plan_block(r, prefix, r.options.length - given);
     lease block;
     if (r.direct() || p.own > 0) {
-      lease_await leasing(r.into.core.blocks(), r.into.core.loop(), {});
+      // While blocks are scarce one is taken only for bytes that are there, or the slow would keep
+      // them from the fast.
+      if (p.own > 0 && blocks.scarce()) {
+        op_await readable = r.from.wait_readable(watch.interval());
+        const result<std::size_t> ready = co_await readable;
+        ++r.so_far.ops;
+        if (!ready) co_return ready.error().code;
+      }
+      lease_await leasing(blocks, r.into.core.loop(), watch.lease_timeout());
       result<lease> leased = co_await leasing;
-      if (!leased) co_return leased.error().code;
+      if (!leased) co_return leased.error().code == ETIMEDOUT ? ENOBUFS : leased.error().code;
       block = std::move(*leased);
     }
     copy_prefix(r, block, p);

@@ -74,9 +74,9 @@ task<int> send_blocks(sending& s, read_ahead& blocks) {
     std::span<const std::byte> payload;
     if (!blocks.finished()) {
       if (blocks.needs_lease()) {
-        lease_await leasing(s.from.core.blocks(), s.from.core.loop(), {});
+        lease_await leasing(s.from.core.blocks(), s.from.core.loop(), watch.lease_timeout());
         result<lease> leased = co_await leasing;
-        if (!leased) co_return leased.error().code;
+        if (!leased) co_return leased.error().code == ETIMEDOUT ? ENOBUFS : leased.error().code;
         blocks.begin(std::move(*leased));
       }
       blocks.begin_more();
@@ -105,8 +105,9 @@ task<int> send_blocks(sending& s, read_ahead& blocks) {
       const result<std::size_t> sent = co_await send;
       ++s.so_far.ops;
       if (sent) break;
-      const int failure =
-          sent.error().code == ETIMEDOUT ? watch.verdict(send.moved()) : sent.error().code;
+      const int failure = sent.error().code == ETIMEDOUT
+                              ? watch.verdict(send.moved(), s.from.core.blocks().wanted())
+                              : sent.error().code;
       if (failure != 0) co_return failure;
       ++s.so_far.short_ops;
     }

@@ -25,11 +25,18 @@ class stall_watch {
     if (limits_.rate_min_bytes != 0) return default_interval;
     return {};
   }
+  // The longest wait for a block of the pool; zero: none. In two intervals every holder that is too
+  // slow for those who wait has been found so.
+  [[nodiscard]] std::chrono::nanoseconds lease_timeout() const {
+    return 2 * std::chrono::milliseconds(limits_.timeout_ms);
+  }
   // What an interval that moved `bytes` means: 0 go on, ETIMEDOUT or code::too_slow.
-  [[nodiscard]] int verdict(std::uint64_t bytes) const {
+  // `block_wanted`: others wait for the block that the peer has not filled, or emptied, in all that
+  // time.
+  [[nodiscard]] int verdict(std::uint64_t bytes, bool block_wanted) const {
     if (bytes == 0) return ETIMEDOUT;
     const auto ms = static_cast<std::uint64_t>(interval() / std::chrono::milliseconds(1));
-    return bytes * 1000 < limits_.rate_min_bytes * ms ? code::too_slow : 0;
+    return block_wanted || bytes * 1000 < limits_.rate_min_bytes * ms ? code::too_slow : 0;
   }
 
  private:

@@ -62,7 +62,9 @@ void check_upload(world& w, const setting& on, const std::string& path, const bo
                                (!direct && b.prefix == b.length && b.length > 0 ? 1 : 0);
   CHECK(r.ops >= 2 * writes - std::min(writes, direct ? (b.prefix + block - 1) / block
                                                       : (b.prefix == b.length ? 1U : 0U)));
-  CHECK(r.ops <= 2 * writes + 2);
+  // From a small pool a block is taken only once there are bytes for it: one poll more.
+  const bool small_pool = w.engine().core().blocks().blocks() < 24;
+  CHECK(r.ops <= (small_pool ? 3 : 2) * writes + 2);
   CHECK(r.short_ops == 0);
   CHECK(r.first_byte <= r.last_byte);
   CHECK(r.last_byte <= r.stored);
@@ -435,5 +437,106 @@ TEST_CASE("an idle stream that waits for bytes holds no lease") {
     send_all(ends.theirs(), pattern(1, 0, 1));
     w.until([&events] { return events.has_value(); });
     CHECK(events->has_value());
+  }
+}
+
+namespace {
+
+struct started {
+  std::unique_ptr<peer> sender;
+  std::optional<uploaded> outcome;
+};
+
+// Begins an upload that is not waited for.
+template <class Script>
+std::unique_ptr<started> start_upload(world& w, const std::string& name, std::uint64_t length,
+                                      Script script) {
+  auto made = std::make_unique<started>();
+  stream_pair ends = stream_pair::tcp();
+  made->sender = std::make_unique<peer>(ends.take_theirs(), script);
+  upload_request request{w.folder().path(), name, of_length(length)};
+  w.engine().start(receive_upload(w.engine(), adopt(w.engine(), ends.take_ours()), request),
+                   [at = made.get()](uploaded u) { at->outcome.emplace(std::move(u)); });
+  return made;
+}
+
+}  // namespace
+
+TEST_CASE("uploads that send nothing leave blocks for one that does") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.memory.arena_bytes", "4M"}});
+    const std::size_t blocks = w.engine().core().blocks().blocks();
+    std::atomic<bool> over = false;
+    const auto silent = [&over](int) {
+      while (!over) std::this_thread::sleep_for(1ms);
+    };
+    std::vector<std::unique_ptr<started>> idle;
+    for (std::size_t i = 0; i < blocks + 4; ++i) {
+      idle.push_back(start_upload(w, "idle" + std::to_string(i), 8 * block, silent));
+    }
+    for (int i = 0; i < 50; ++i) w.engine().run_once(2ms);
+    CHECK(w.counter("sluice.memory.leases_in_use") < blocks);
+    const std::vector<std::byte> sent = pattern(9, 0, 8 * block);
+    const std::unique_ptr<started> busy =
+        start_upload(w, "busy", sent.size(), [&sent](int fd) { send_all(fd, sent); });
+    w.until([&busy] { return busy->outcome.has_value(); }, 20s);
+    CHECK(busy->outcome->outcome.has_value());
+    CHECK(same_bytes(content_of(w.at("busy")), sent));
+    over = true;
+    w.until([&idle] {
+      return std::ranges::all_of(idle, [](const auto& s) { return s->outcome.has_value(); });
+    });
+  }
+}
+
+TEST_CASE("who fills no block while others wait for one is too slow") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.memory.arena_bytes", "1M"},
+                 {"sluice.receive.timeout_ms", "1000"},
+                 {"sluice.receive.rate_min_bytes", "1"}});
+    const std::size_t blocks = w.engine().core().blocks().blocks();
+    const auto trickling = [](int fd) {
+      const std::vector<std::byte> piece = pattern(5, 0, 10);
+      while (send_all(fd, piece)) std::this_thread::sleep_for(10ms);
+    };
+    std::vector<std::unique_ptr<started>> slow;
+    for (std::size_t i = 0; i < blocks; ++i) {
+      slow.push_back(start_upload(w, "slow" + std::to_string(i), 8 * block, trickling));
+    }
+    w.until([&] { return w.counter("sluice.memory.leases_in_use") == blocks; });
+    const std::vector<std::byte> sent = pattern(9, 0, block + 1);
+    const std::unique_ptr<started> fast =
+        start_upload(w, "fast", sent.size(), [&sent](int fd) { send_all(fd, sent); });
+    w.until([&fast] { return fast->outcome.has_value(); }, 20s);
+    REQUIRE(fast->outcome->outcome.has_value());
+    CHECK(same_bytes(content_of(w.at("fast")), sent));
+    const auto refused = std::ranges::find_if(slow, [](const auto& s) {
+      return s->outcome.has_value() && !s->outcome->outcome.has_value() &&
+             s->outcome->outcome.error().code == code::too_slow;
+    });
+    CHECK(refused != slow.end());
+    w.engine().cancel_all();
+    w.until([&slow] {
+      return std::ranges::all_of(slow, [](const auto& s) { return s->outcome.has_value(); });
+    });
+  }
+}
+
+TEST_CASE("an upload for which no block becomes free says ENOBUFS") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.memory.arena_bytes", "1M"}, {"sluice.receive.timeout_ms", "100"}});
+    std::vector<sluice::lease> taken;
+    while (sluice::lease one = w.engine().core().blocks().try_take()) {
+      taken.push_back(std::move(one));
+    }
+    const std::unique_ptr<started> waits =
+        start_upload(w, "waits", 2 * block, [](int fd) { send_all(fd, pattern(1, 0, 2 * block)); });
+    w.until([&waits] { return waits->outcome.has_value(); }, 20s);
+    REQUIRE(!waits->outcome->outcome.has_value());
+    CHECK(waits->outcome->outcome.error().code == ENOBUFS);
+    taken.clear();
   }
 }

@@ -1,3 +1,7 @@
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <memory>
 
@@ -336,5 +340,79 @@ TEST_CASE("a sent file can be read at any place, whatever its path was") {
       REQUIRE(read.has_value());
       CHECK(*read == 13);
     }
+  }
+}
+
+TEST_CASE("a download for which no block becomes free says ENOBUFS, before its head has left") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.memory.arena_bytes", "1M"}, {"sluice.send.timeout_ms", "100"}});
+    make_file(w.at("source"), pattern(1, 0, 2 * block));
+    std::vector<sluice::lease> taken;
+    while (sluice::lease one = w.engine().core().blocks().try_take()) {
+      taken.push_back(std::move(one));
+    }
+    const std::vector<std::byte> head = pattern(2, 0, 100);
+    sluice::send_options options = range(0, 2 * block);
+    options.head = head;
+    stream_pair ends = stream_pair::tcp();
+    std::vector<std::byte> arrived;
+    peer taker(ends.take_theirs(), [&arrived](int fd) { arrived = take_slowly(fd); });
+    const sluice::result<sluice::receipt> outcome = w.run(send_named(
+        w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(), "source", options));
+    taker.join();
+    REQUIRE(!outcome.has_value());
+    CHECK(outcome.error().code == ENOBUFS);
+    CHECK(arrived.empty());
+    taken.clear();
+  }
+}
+
+namespace {
+
+void set_buffer(int fd, int option) {
+  const int bytes = 32 * 1024;
+  REQUIRE(::setsockopt(fd, SOL_SOCKET, option, &bytes, sizeof bytes) == 0);
+}
+
+}  // namespace
+
+TEST_CASE("who takes no whole block in its time while others wait for one is too slow") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.memory.arena_bytes", "1M"}, {"sluice.send.timeout_ms", "1000"}});
+    make_file(w.at("source"), pattern(1, 0, 64 * block));
+    const std::size_t blocks = w.engine().core().blocks().blocks();
+    std::atomic<bool> over = false;
+    std::vector<std::unique_ptr<peer>> slow;
+    std::vector<int> verdicts;
+    for (std::size_t i = 0; i < blocks; ++i) {
+      stream_pair ends = stream_pair::tcp();
+      set_buffer(ends.ours(), SO_SNDBUF);
+      set_buffer(ends.theirs(), SO_RCVBUF);
+      slow.push_back(std::make_unique<peer>(ends.take_theirs(), [&over](int fd) {
+        std::byte some[2048];
+        while (!over && ::recv(fd, some, sizeof some, 0) > 0) std::this_thread::sleep_for(20ms);
+      }));
+      w.engine().start(send_named(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                  w.folder().path(), "source", range(0, 64 * block)),
+                       [&verdicts](const sluice::result<sluice::receipt>& r) {
+                         verdicts.push_back(r ? 0 : r.error().code);
+                       });
+    }
+    w.until([&] { return w.counter("sluice.memory.leases_in_use") == blocks; });
+    stream_pair ends = stream_pair::tcp();
+    std::vector<std::byte> arrived;
+    peer taker(ends.take_theirs(), [&arrived](int fd) { arrived = take_slowly(fd); });
+    const auto fast = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                       w.folder().path(), "source", range(0, 3 * block)),
+                            20s);
+    taker.join();
+    CHECK_MESSAGE(fast.has_value(), sluice::describe(fast.error()));
+    CHECK(same_bytes(arrived, pattern(1, 0, 3 * block)));
+    CHECK(std::ranges::find(verdicts, int{code::too_slow}) != verdicts.end());
+    over = true;
+    w.engine().cancel_all();
+    w.until([&] { return verdicts.size() == blocks; });
   }
 }

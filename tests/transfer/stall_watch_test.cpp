@@ -43,7 +43,10 @@ TEST_CASE("silence is ETIMEDOUT, too little is too slow, enough goes on") {
     CAPTURE(r.limits.timeout_ms);
     CAPTURE(r.limits.rate_min_bytes);
     CAPTURE(r.bytes);
-    CHECK(stall_watch(r.limits).verdict(r.bytes) == r.verdict);
+    CHECK(stall_watch(r.limits).verdict(r.bytes, false) == r.verdict);
+    // While others wait for its block no rate is enough.
+    CHECK(stall_watch(r.limits).verdict(r.bytes, true) ==
+          (r.bytes == 0 ? ETIMEDOUT : code::too_slow));
   }
 }
 

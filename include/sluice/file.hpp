@@ -91,6 +91,9 @@ class SLUICE_API directory {
   [[nodiscard]] task<result<directory>> open_directory(std::string path, make_parents make);
   // For reading. EISDIR for a directory, EINVAL for what is not a regular file.
   [[nodiscard]] task<result<file>> open_file(std::string path);
+  // What a regular file looks like, without opening it: needs no permission of the file's own, and
+  // wakes nobody who waits for a FIFO to be opened. Errors as open_file.
+  [[nodiscard]] task<result<file_info>> look(std::string path);
   // For writing, without a name until published (O_TMPFILE; else a temporary name that goes away
   // unpublished).
   [[nodiscard]] task<result<file>> create();

@@ -34,12 +34,14 @@ split_path split(const std::string& path) {
   return {path.substr(0, slash), path.substr(slash + 1)};
 }
 
-result<void> require_regular(int fd) {
+result<kernel::inode_info> require_regular(int fd) {
   const result<kernel::inode_info> inode = kernel::inode_of(fd);
-  if (!inode) return std::unexpected(inode.error());
+  if (!inode) return inode;
   if (S_ISDIR(inode->mode)) return fail(EISDIR, "open", "a directory");
+  // Only O_PATH opens a link itself, and of the two ways beneath only the walk.
+  if (S_ISLNK(inode->mode)) return fail(ELOOP, "open", "a symbolic link");
   if (!S_ISREG(inode->mode)) return fail(EINVAL, "open", "not a regular file");
-  return {};
+  return inode;
 }
 
 }  // namespace
@@ -124,12 +126,20 @@ task<result<file>> directory::open_file(std::string path) {
   result<kernel::unique_fd> fd =
       co_await open_beneath(*core_, fd_, std::move(path), O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (!fd) co_return std::unexpected(fd.error());
-  const result<void> regular = require_regular(fd->get());
+  const result<kernel::inode_info> regular = require_regular(fd->get());
   if (!regular) co_return std::unexpected(regular.error());
   // Left on, the ring would take a read that has to wait for the disk for one that must not.
   const result<void> blocking = kernel::set_mode(fd->get(), kernel::socket_mode::blocking);
   if (!blocking) co_return std::unexpected(blocking.error());
   co_return file(std::make_unique<file_state>(*core_, std::move(*fd)));
+}
+
+task<result<file_info>> directory::look(std::string path) {
+  const result<kernel::unique_fd> fd = co_await open_beneath(*core_, fd_, std::move(path), O_PATH);
+  if (!fd) co_return std::unexpected(fd.error());
+  const result<kernel::inode_info> regular = require_regular(fd->get());
+  if (!regular) co_return std::unexpected(regular.error());
+  co_return file_info{regular->bytes, regular->inode, regular->modified_ns};
 }
 
 task<result<file>> directory::create() {

@@ -18,6 +18,12 @@ sluice::task<int> open_file(sluice::engine& e, std::filesystem::path root, std::
   co_return f ? 0 : f.error().code;
 }
 
+sluice::task<sluice::result<sluice::file_info>> look(sluice::engine& e, std::filesystem::path root,
+                                                     std::string path) {
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, root.string());
+  co_return co_await in->look(path);
+}
+
 sluice::task<int> open_directory(sluice::engine& e, std::filesystem::path root, std::string path,
                                  sluice::make_parents make) {
   sluice::result<sluice::directory> in = co_await sluice::directory::open(e, root.string());
@@ -76,6 +82,39 @@ TEST_CASE("only regular files beneath the root are opened for reading") {
       CAPTURE(path);
       CHECK(w.run(open_file(w.engine(), w.at("in"), path)) == wanted);
     }
+  }
+}
+
+TEST_CASE("a look says what opening would, and opens nothing") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    make_tree(w);
+    for (const auto& [path, wanted] :
+         std::initializer_list<std::pair<std::string, int>>{{"file", 0},
+                                                            {"sub/file", 0},
+                                                            {"", ENOENT},
+                                                            {"missing", ENOENT},
+                                                            {"sub", EISDIR},
+                                                            {"sub/", EISDIR},
+                                                            {"fifo", EINVAL},
+                                                            {"link", ELOOP},
+                                                            {"link-to-sub/file", ELOOP},
+                                                            {"file/below", ENOTDIR},
+                                                            {"../outside", EXDEV},
+                                                            {w.at("in/file"), EXDEV}}) {
+      CAPTURE(path);
+      const sluice::result<sluice::file_info> seen = w.run(look(w.engine(), w.at("in"), path));
+      CHECK((seen ? 0 : seen.error().code) == wanted);
+    }
+    struct stat info{};
+    REQUIRE(::stat(w.at("in/sub/file").c_str(), &info) == 0);
+    const sluice::result<sluice::file_info> seen = w.run(look(w.engine(), w.at("in"), "sub/file"));
+    REQUIRE(seen.has_value());
+    CHECK(seen->bytes == 5);
+    CHECK(seen->inode == info.st_ino);
+    CHECK(seen->modified_ns ==
+          std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec);
   }
 }
 

@@ -71,7 +71,8 @@ class SLUICE_API span_writer {
   // makes sense.
   [[nodiscard]] task<result<void>> write(lease block, std::span<const iovec> spans);
   // Waits for every write begun. Must be awaited before destruction, after an error too.
-  [[nodiscard]] task<result<receipt>> finish();
+  // `progress`, when given, is the receipt, also after a failure.
+  [[nodiscard]] task<result<receipt>> finish(receipt* progress = nullptr);
 
  private:
   struct state;

@@ -70,6 +70,8 @@ result<void> choose_path(receiving& r) {
     chosen = {forced ? path::direct : path::copy, "the range ends unaligned inside the file",
               forced};
   }
+  r.so_far.path = chosen.chosen;
+  r.so_far.reason = chosen.reason;  // of a refusal too
   if (chosen.refused) return fail(code::path_unavailable, "receive_to_file", chosen.reason);
   const int refusal = kernel::set_direct(r.into.fd.get(), chosen.chosen == path::direct);
   if (refusal != 0) {

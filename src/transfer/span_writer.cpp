@@ -53,16 +53,18 @@ task<result<void>> span_writer::write(lease block, std::span<const iovec> spans)
   co_return result<void>{};
 }
 
-task<result<receipt>> span_writer::finish() {
+task<result<receipt>> span_writer::finish(receipt* progress) {
   state& s = *state_;
   s.so_far.last_byte = s.elapsed();
+  result<void> written;
   if (s.window) {
-    const result<void> written = co_await s.window->drained();
+    written = co_await s.window->drained();
     s.so_far.ops = s.window->ops();
     s.so_far.stored = s.elapsed();
     s.file.core.counters().receive.bytes.add(s.so_far.bytes);
-    if (!written) co_return std::unexpected(written.error());
   }
+  if (progress != nullptr) *progress = s.so_far;
+  if (!written) co_return std::unexpected(written.error());
   s.file.core.counters().receive.transfers_copy.add();
   co_return s.so_far;
 }

@@ -8,6 +8,7 @@ using namespace conformance;
 
 struct written {
   sluice::result<sluice::receipt> outcome = sluice::fail(EINPROGRESS, "test");
+  sluice::receipt progress;
   int write_failure = 0;
   std::uint64_t writes = 0;
   std::uint64_t leases_max = 0;
@@ -82,7 +83,7 @@ sluice::task<written> write_refused(sluice::engine& e, std::filesystem::path fol
     const sluice::result<void> begun = co_await writer.write(std::move(*block), {&all, 1});
     if (!begun) w.write_failure = begun.error().code;
   }
-  w.outcome = co_await writer.finish();
+  w.outcome = co_await writer.finish(&w.progress);
   co_return w;
 }
 
@@ -132,6 +133,10 @@ TEST_CASE("a write that fails is told by the next write and by finish, and no le
     CHECK(done.write_failure == EBADF);
     REQUIRE(!done.outcome.has_value());
     CHECK(done.outcome.error().code == EBADF);
+    CHECK(std::strlen(done.progress.reason) > 0);  // what was tried is told all the same
+    CHECK(done.progress.copies == 2);
+    CHECK(done.progress.bytes > 0);
+    CHECK(done.progress.ops > 0);
     CHECK(same_bytes(content_of(w.at("source")), pattern(1, 0, 10)));
   }
 }

@@ -45,6 +45,7 @@ class head_parser : public http::basic_parser<true> {
   unsigned content_lengths = 0;
   bool folded = false;
   bool empty_condition = false;
+  bool empty_coding = false;
 
  private:
   void on_request_impl(http::verb verb, string_view method_text, string_view target, int version,
@@ -77,7 +78,10 @@ class head_parser : public http::basic_parser<true> {
     switch (name) {
       case http::field::host: ++hosts; break;
       case http::field::content_length: ++content_lengths; break;
-      case http::field::transfer_encoding: append_to_list(transfer_encoding, view(value)); break;
+      case http::field::transfer_encoding:
+        if (value.empty()) empty_coding = true;
+        append_to_list(transfer_encoding, view(value));
+        break;
       case http::field::expect: append_to_list(expect, view(value)); break;
       case http::field::content_range: made.partial = true; break;
       case http::field::range: append_to_list(made.range, view(value)); break;
@@ -135,6 +139,9 @@ refusal explain(const error_code& problem, std::span<const std::byte> head) {
 // request smuggling (RFC 9112 section 11.2).
 std::expected<void, refusal> check_framing(const head_parser& parsed) {
   const std::string& coding = parsed.transfer_encoding;
+  // Beast and others take it for none at all, some for a coding that goes before Content-Length.
+  if (parsed.empty_coding)
+    return refuse(400, "Transfer-Encoding is empty; send chunked, or leave it out");
   if (coding.empty()) return {};
   if (parsed.content_lengths > 0)
     return refuse(400, "the request has both Content-Length and Transfer-Encoding; send one");

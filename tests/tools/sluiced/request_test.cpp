@@ -64,7 +64,12 @@ TEST_CASE("a body whose end is in doubt is refused") {
         "Content-Length: -5\r\n", "Content-Length: +5\r\n", "Content-Length: 5x\r\n",
         "Content-Length:\r\n", "Content-Length: 0x5\r\n",
         "Content-Length: 99999999999999999999\r\n",
-        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"}) {
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding:\r\nContent-Length: 5\r\n", "Transfer-Encoding:\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: \r\n",
+        "Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding:\r\n",
+        "Transfer-Encoding:\r\n \r\nContent-Length: 5\r\n"}) {
     CAPTURE(lines);
     CHECK(status_of(put_with(lines)) == 400);
   }

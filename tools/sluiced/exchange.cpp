@@ -1,10 +1,12 @@
 #include "exchange.hpp"
 
+#include <fmt/format.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 
 namespace sluiced {
@@ -48,6 +50,28 @@ sluice::task<sluice::result<void>> send_text(exchange& x, std::span<const std::b
   co_return sluice::result<void>{};
 }
 
+// What is wrong with the machine the peer can do nothing about; whoever runs the server is told.
+void report_answer(exchange& x, const answer& a) {
+  if (a.status != 500 && a.status != 507) return;
+  x.home.complaints().say(a.cause, fmt::format("{} /{} answered {}: {}", x.asked.method_name,
+                                               x.where.path, a.status, a.cause));
+}
+
+// A file that cannot be read to its end, after its head was sent, can only be told by a reset.
+void report_broken_answer(exchange& x, const sluice::error& problem) {
+  switch (problem.code) {
+    case ECONNRESET:
+    case EPIPE:
+    case ETIMEDOUT:
+    case sluice::code::too_slow:
+    case ECANCELED: return;  // the peer's doing, or the end of the server
+    default: break;
+  }
+  const std::string cause = sluice::describe(problem);
+  x.home.complaints().say(
+      cause, fmt::format("{} /{} was cut off: {}", x.asked.method_name, x.where.path, cause));
+}
+
 }  // namespace
 
 sluice::task<after> send_answer(exchange& x, answer& a) {
@@ -60,14 +84,17 @@ sluice::task<after> send_answer(exchange& x, answer& a) {
   if (!has_payload && x.asked.method != method::head) head.append(a.text);
 
   x.home.counts().answered(a.status);
+  report_answer(x, a);
   sluice::result<void> sent;
   if (has_payload)
     sent = co_await send_payload(x, a, head);
   else
     sent = co_await send_text(x, std::as_bytes(std::span(head)));
+  if (!sent) report_broken_answer(x, sent.error());
   if (!sent) co_return after::close;
-  if (persists) co_return after::keep;
-  co_return x.body == body_state::none ? after::close : after::linger;
+  // The peer may have sent more meanwhile, a pipelined request: closing on that would be a reset,
+  // which throws away what is left of this answer.
+  co_return persists ? after::keep : after::linger;
 }
 
 sluice::task<void> linger(shard& home, sluice::stream& peer) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <string_view>
 
 namespace sluiced {
 
@@ -46,7 +47,13 @@ refusal unforeseen(const sluice::error& problem) {
 
 }  // namespace
 
+bool is_out_of_blocks(const sluice::error& problem) {
+  return problem.code == ETIMEDOUT && std::string_view(problem.op) == "lease";
+}
+
 refusal explain(const sluice::error& problem, step during) {
+  if (is_out_of_blocks(problem))
+    return {503, "the server has no memory for this transfer now; try again later"};
   switch (problem.code) {
     case ENOENT: return explain_missing(during);
     case ENOTDIR: return explain_not_directory(during);
@@ -72,10 +79,15 @@ refusal explain(const sluice::error& problem, step during) {
       return {507,
               "the disk quota is used up; nothing of this upload was kept. Free "
               "space on the server, then send it again"};
-    case EFBIG: return {413, "the server's filesystem takes no file of this size"};
+    case EFBIG:
+      return {413,
+              "the server's filesystem, or its limit of file sizes (ulimit -f), allows no file "
+              "of this size; nothing of this upload was kept"};
     case EMFILE:
     case ENFILE: return {503, "the server is out of file descriptors; try again later"};
     case ENOMEM: return {503, "the server is out of memory; try again later"};
+    case EAGAIN:
+    case ENOBUFS: return {503, "the server is out of threads or memory; try again later"};
     case ETIMEDOUT: return {408, "nothing arrived for too long; nothing of this upload was kept"};
     case sluice::code::too_slow:
       return {408, "the body came too slowly; nothing of this upload was kept"};
@@ -89,6 +101,7 @@ refusal explain(const sluice::error& problem, step during) {
 
 answer failed(const sluice::error& problem, step during) {
   answer a = answer_of(explain(problem, during));
+  if (a.status >= 500) a.cause = sluice::describe(problem);
   a.to_nobody = problem.code == ECONNRESET || problem.code == EPIPE || problem.code == ECANCELED;
   return a;
 }

@@ -17,6 +17,10 @@ enum class step : std::uint8_t {
   remove,   // DELETE
 };
 
+// The wait for a block of the pool ran out: the server's lack of memory, and not the peer's
+// silence.
+[[nodiscard]] bool is_out_of_blocks(const sluice::error& problem);
+
 // Every error maps to an answer; one that nobody foresaw to 500 with its name.
 [[nodiscard]] refusal explain(const sluice::error& problem, step during);
 

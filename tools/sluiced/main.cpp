@@ -6,7 +6,8 @@
 //   head_scan, request, target, conditions, range: what the peer wants (no I/O)
 //   get, put, delete, body, chunk_decoder: carrying it out
 //   response, failure, exchange: the answer
-//   metrics, tally: what is counted; control: the control socket
+//   path_locks: one change of a name at a time; pace: who is too slow
+//   metrics, tally: what is counted; log: what is said; control: the control socket
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -15,10 +16,12 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "log.hpp"
 #include "server.hpp"
 #include "sluice/knobs.hpp"
 
@@ -28,8 +31,6 @@ constexpr int status_failed = 1;
 constexpr int status_usage = 2;
 // Below this a limit of open files is worth a line at every start.
 constexpr std::uint64_t few_connections = 1000;
-
-void complain(std::string_view text) { fmt::print(stderr, "sluiced: {}\n", text); }
 
 struct command_line {
   sluiced::server_options server;
@@ -59,7 +60,7 @@ bool apply_settings(sluice::knobs& knobs, const std::vector<std::string>& settin
   for (const std::string& setting : settings) {
     const std::size_t equals = setting.find('=');
     if (equals == setting.npos) {
-      complain(fmt::format("--set {}: write it as knob=value", setting));
+      sluiced::say(fmt::format("--set {}: write it as knob=value", setting));
       sound = false;
       continue;
     }
@@ -67,12 +68,12 @@ bool apply_settings(sluice::knobs& knobs, const std::vector<std::string>& settin
     const std::string value = setting.substr(equals + 1);
     const sluice::result<void> set = knobs.set(name, value);
     if (set) continue;
-    complain(
+    sluiced::say(
         fmt::format("--set {}: {}", setting, sluice::explain_refusal(name, value, set.error())));
     sound = false;
   }
   for (const std::string& conflict : knobs.conflicts()) {
-    complain(conflict);
+    sluiced::say(conflict);
     sound = false;
   }
   return sound;
@@ -81,7 +82,7 @@ bool apply_settings(sluice::knobs& knobs, const std::vector<std::string>& settin
 sluice::knobs knobs_of_machine() {
   std::vector<sluice::knob_problem> problems;
   sluice::knobs knobs = sluice::knobs::from_files(&problems);
-  for (const sluice::knob_problem& problem : problems) complain(sluice::describe(problem));
+  for (const sluice::knob_problem& problem : problems) sluiced::say(sluice::describe(problem));
   return knobs;
 }
 
@@ -96,7 +97,7 @@ std::uint64_t raise_descriptor_limit(const sluice::knobs& knobs) {
   const bool asked_for = wanted && wanted->value != wanted->initial;
   const bool too_few = possible < sluiced::settings_from(knobs).connections_max;
   if (too_few && (asked_for || possible < few_connections))
-    complain(
+    sluiced::say(
         fmt::format("{} open files allow {} connections, fewer than "
                     "sluice.http.connections_max={}; raise the limit (ulimit -n)",
                     limit.rlim_max, possible, wanted->value));
@@ -111,6 +112,7 @@ sigset_t block_signals() {
   sigaddset(&ending, SIGINT);
   pthread_sigmask(SIG_BLOCK, &ending, nullptr);
   signal(SIGPIPE, SIG_IGN);  // a reader of our output that went away
+  signal(SIGXFSZ, SIG_IGN);  // a file over RLIMIT_FSIZE: its write fails with EFBIG all the same
   return ending;
 }
 
@@ -120,7 +122,7 @@ sigset_t block_signals() {
   while (sigwait(&ending, &number) != 0) continue;
   server.stop();
   while (sigwait(&ending, &number) != 0) continue;
-  complain("ended at once by a second signal; running requests were cut off");
+  sluiced::say("ended at once by a second signal; running requests were cut off");
   _exit(status_failed);
 }
 
@@ -129,12 +131,16 @@ int serve(const command_line& given, const sluice::knobs& knobs) {
   sluiced::server server(given.server, knobs);
   const auto address = server.start();
   if (!address) {
-    complain(address.error().text);
+    sluiced::say(address.error().text);
     return address.error().status;
   }
-  std::thread(wait_for_signals, ending, std::ref(server)).detach();
-  fmt::print("listening on {}\n", *address);
-  std::fflush(stdout);
+  try {
+    std::thread(wait_for_signals, ending, std::ref(server)).detach();
+  } catch (const std::system_error& refused) {
+    sluiced::say(sluiced::explain_thread(refused).text);
+    return status_failed;
+  }
+  sluiced::print_line(stdout, fmt::format("listening on {}", *address));
   server.run();
   return 0;
 }

@@ -21,6 +21,7 @@ struct answer {
   std::optional<sluice::file> payload;  // of a GET
   std::uint64_t offset = 0;             // in the payload
   std::uint64_t length = 0;             // of the payload; HEAD says it and sends nothing
+  std::string cause;                    // of a 5xx, for the operator: the error of the library
   bool to_nobody = false;               // the peer is gone or the server ends: close without a word
   bool describes_file = false;          // the length is the payload's: 200 and 206 of GET and HEAD
 };

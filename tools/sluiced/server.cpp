@@ -1,15 +1,23 @@
 #include "server.hpp"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 namespace sluiced {
+
+start_failure explain_thread(const std::system_error& refused) {
+  return {1, fmt::format("cannot start a thread: {}; raise the limit of processes (ulimit -u) or "
+                         "lower --engines",
+                         refused.code().message())};
+}
 
 server::server(server_options options, const sluice::knobs& knobs)
     : options_(std::move(options)),
       going_(go_.get_future().share()),
       all_ended_(static_cast<std::ptrdiff_t>(options_.engines)) {
   for (unsigned i = 0; i < options_.engines; ++i)
-    shards_.push_back(std::make_unique<shard>(i, knobs, options_.descriptors, shards_));
+    shards_.push_back(std::make_unique<shard>(i, knobs, options_.descriptors, shards_, locks_));
 }
 
 server::~server() {
@@ -31,9 +39,13 @@ std::expected<std::string, start_failure> server::start() {
 server::started server::start_shard(shard& one, const std::string& address) {
   std::promise<started> tell;
   std::future<started> told = tell.get_future();
-  threads_.emplace_back([this, &one, address, promise = std::move(tell)]() mutable {
-    live(one, address, std::move(promise));
-  });
+  try {
+    threads_.emplace_back([this, &one, address, promise = std::move(tell)]() mutable {
+      live(one, address, std::move(promise));
+    });
+  } catch (const std::system_error& refused) {
+    return std::unexpected(explain_thread(refused));
+  }
   return told.get();
 }
 

@@ -7,12 +7,16 @@
 #include <future>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 #include "shard.hpp"
 
 namespace sluiced {
+
+// The machine refuses a thread.
+[[nodiscard]] start_failure explain_thread(const std::system_error& refused);
 
 struct server_options {
   std::string root;
@@ -42,6 +46,7 @@ class server {
   void join();
 
   const server_options options_;
+  path_locks locks_;
   fleet shards_;
   std::promise<bool> go_;  // true: run; false: another shard could not start
   std::shared_future<bool> going_;

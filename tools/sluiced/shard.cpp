@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 #include <string_view>
 #include <utility>
 
@@ -21,12 +20,12 @@ constexpr std::size_t sink_bytes = 64 * 1024;
 // So many at a time are told that there are too many; beyond that a connection is closed unheard.
 constexpr std::size_t refusing_max = 64;
 constexpr std::chrono::milliseconds accept_pause{100};
-constexpr std::chrono::minutes said_again_after{1};
 
-void say(std::string_view text) { fmt::print(stderr, "sluiced: {}\n", text); }
-
-void log(sluice::log_level level, std::string_view text) {
-  if (level == sluice::log_level::warning) say(text);
+// All engines choose their backend alike: the first one says which and why.
+sluice::log_callback log_of(unsigned index) {
+  return [index](sluice::log_level level, std::string_view text) {
+    if (level == sluice::log_level::warning || index == 0) say(text);
+  };
 }
 
 start_failure explain_root(const std::string& path, const sluice::error& problem) {
@@ -79,10 +78,12 @@ void connection::wake() {
   if (is_linked()) home_.idle_.erase(shard::idle_list::s_iterator_to(*this));
 }
 
-shard::shard(unsigned index, sluice::knobs knobs, std::uint64_t descriptors, const fleet& all)
+shard::shard(unsigned index, sluice::knobs knobs, std::uint64_t descriptors, const fleet& all,
+             path_locks& locks)
     : index_(index),
       knobs_(std::move(knobs)),
       all_(all),
+      locks_(locks),
       descriptors_(descriptors),
       limits_(limits_from(knobs_)),
       sink_(sink_bytes) {}
@@ -95,7 +96,7 @@ settings shard::limits_from(const sluice::knobs& knobs) const {
 
 std::expected<void, start_failure> shard::start(const std::string& root, const std::string& address,
                                                 bool reuse_port) {
-  sluice::result<sluice::engine> made = sluice::engine::create(knobs_, log);
+  sluice::result<sluice::engine> made = sluice::engine::create(knobs_, log_of(index_));
   if (!made)
     return std::unexpected(
         start_failure{1, fmt::format("cannot start an engine: {}; see sluicectl probe, or lower "
@@ -228,13 +229,10 @@ bool shard::explain_accept(const sluice::error& problem) {
     default: break;
   }
   retire_idle();
-  const auto now = std::chrono::steady_clock::now();
-  if (now - said_cannot_accept_ >= said_again_after)
-    say(
-        fmt::format("cannot accept: {}; pausing. Raise the limit of open files (ulimit -n) or "
-                    "lower sluice.http.connections_max",
-                    sluice::describe(problem)));
-  said_cannot_accept_ = now;
+  complaints_.say("cannot accept",
+                  fmt::format("cannot accept: {}; pausing. Raise the limit of open files "
+                              "(ulimit -n) or lower sluice.http.connections_max",
+                              sluice::describe(problem)));
   return true;
 }
 

@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "log.hpp"
+#include "path_locks.hpp"
 #include "settings.hpp"
 #include "sluice/control.hpp"
 #include "sluice/engine.hpp"
@@ -60,7 +62,8 @@ class connection : public boost::intrusive::list_base_hook<> {
 // All members but stop() are for the shard's thread, between start() and the end of run().
 class shard {
  public:
-  shard(unsigned index, sluice::knobs knobs, std::uint64_t descriptors, const fleet& all);
+  shard(unsigned index, sluice::knobs knobs, std::uint64_t descriptors, const fleet& all,
+        path_locks& locks);
 
   // Makes the engine, opens the root, listens. On the thread that will run().
   std::expected<void, start_failure> start(const std::string& root, const std::string& address,
@@ -80,6 +83,8 @@ class shard {
   [[nodiscard]] sluice::directory& root() { return root_; }
   [[nodiscard]] const settings& limits() const { return limits_; }
   [[nodiscard]] const fleet& all() const { return all_; }
+  [[nodiscard]] path_locks& locks() { return locks_; }  // of all shards
+  [[nodiscard]] rare_log& complaints() { return complaints_; }
   [[nodiscard]] tally& counts() { return counts_; }
   [[nodiscard]] const tally& counts() const { return counts_; }
   [[nodiscard]] bool stopping() const { return stopping_; }
@@ -109,6 +114,7 @@ class shard {
   const unsigned index_;
   const sluice::knobs knobs_;
   const fleet& all_;
+  path_locks& locks_;
   const std::uint64_t descriptors_;
   settings limits_;  // but for live knobs
   std::vector<std::byte> sink_;
@@ -126,7 +132,7 @@ class shard {
   sluice::task_handle controlling_;  // id 0, nobody's, without a control socket
   std::optional<sluice::task_handle> grace_;
   bool stopping_ = false;
-  std::chrono::steady_clock::time_point said_cannot_accept_{};
+  rare_log complaints_;
 };
 
 }  // namespace sluiced

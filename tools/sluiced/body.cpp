@@ -7,42 +7,38 @@
 #include <vector>
 
 #include "chunk_decoder.hpp"
+#include "pace.hpp"
 
 namespace sluiced {
 
 namespace {
 
-using clock = std::chrono::steady_clock;
+using clock = pace::clock;
 
-// The rate of a body is judged from here on: before, a pause of the network decides.
-constexpr std::chrono::seconds rate_grace{5};
+// Whether bytes that came with a head are copied out of the window before the rest of the body is
+// waited for, so that the head's block serves other heads meanwhile. More than a head lies in a
+// block of data: a heap of that size for every slow peer would escape the budget of the arena.
+bool worth_copying(const exchange& x, std::size_t bytes) {
+  return bytes <= x.home.limits().head_bytes_max;
+}
 
 // The chunked body while it is being received.
 struct chunked_body {
   exchange& x;
   sluice::span_writer& writer;
-  chunk_decoder decoder;
-  std::vector<iovec> places;  // decoded and not handed to the writer yet
-  window last;                // what lies behind the body, when it did not end in x.input
-  clock::time_point began = clock::now();
+  chunk_decoder decoder{};
+  std::vector<iovec> places{};     // decoded and not handed to the writer yet
+  std::vector<std::byte> early{};  // what came with the head: `places` may lie in it
+  window last{};                   // what lies behind the body, when it did not end in x.input
+  pace peer_pace{x.home.limits().receive_timeout, x.home.limits().rate_min_bytes};
 };
 
 sluice::result<void> check_decoder(const chunked_body& b) {
   if (b.decoder.malformed()) return sluice::fail(EBADMSG, "recv", "chunked coding");
   const std::uint64_t promised = b.decoder.body_bytes() + b.decoder.chunk_left();
   if (promised < b.decoder.body_bytes() || promised > b.x.home.limits().body_bytes_max)
-    return sluice::fail(EFBIG, "recv", "chunked body over sluice.http.body_max_bytes");
+    return sluice::fail(body_too_large, "recv", "chunked body over sluice.http.body_max_bytes");
   return {};
-}
-
-sluice::result<void> check_rate(const chunked_body& b) {
-  const std::uint64_t rate_min = b.x.home.limits().rate_min_bytes;
-  const auto elapsed = std::chrono::duration<double>(clock::now() - b.began);
-  if (rate_min == 0 || elapsed < rate_grace) return {};
-  if (static_cast<double>(b.decoder.body_bytes()) >=
-      static_cast<double>(rate_min) * elapsed.count())
-    return {};
-  return sluice::fail(sluice::code::too_slow, "recv", "chunked body");
 }
 
 // Hands over what lies in memory that stays until the writer has finished.
@@ -54,10 +50,16 @@ sluice::task<sluice::result<void>> write_in_place(chunked_body& b) {
   co_return written;
 }
 
-// The body bytes that came with the head. Their block stays in the window.
+// What came with the head. What lies behind the body, and only that, stays in the window.
 sluice::task<sluice::result<void>> take_window(chunked_body& b) {
-  const std::size_t read = b.decoder.feed(b.x.input.unread(), b.places);
-  b.x.input.consume(read);
+  std::span<std::byte> unread = b.x.input.unread();
+  const bool copied = worth_copying(b.x, unread.size());
+  if (copied) {
+    b.early.assign(unread.begin(), unread.end());
+    unread = b.early;
+  }
+  b.x.input.consume(b.decoder.feed(unread, b.places));
+  if (copied) b.x.input.release_if_empty();
   const sluice::result<void> sound = check_decoder(b);
   if (!sound) co_return sound;
   co_return co_await write_in_place(b);
@@ -65,26 +67,38 @@ sluice::task<sluice::result<void>> take_window(chunked_body& b) {
 
 // A block, and only once there is something to put into it: a peer that pauses holds none.
 sluice::task<sluice::result<sluice::lease>> block_for_more(chunked_body& b) {
-  const auto timeout = b.x.home.limits().receive_timeout;
-  const auto readable = co_await b.x.peer.wait_readable(timeout);
+  const auto readable = co_await b.x.peer.wait_readable(b.peer_pace.interval());
   if (!readable) co_return std::unexpected(readable.error());
-  sluice::result<sluice::lease> block = co_await b.x.home.engine().acquire_block(timeout);
+  sluice::result<sluice::lease> block =
+      co_await b.x.home.engine().acquire_block(b.x.home.limits().head_timeout);
   co_return block;
+}
+
+// What the peer sends next, within its interval.
+sluice::task<sluice::result<std::size_t>> receive_some(chunked_body& b, std::span<std::byte> room) {
+  for (;;) {
+    const clock::time_point now = clock::now();
+    const int verdict = b.peer_pace.judge(now);
+    if (verdict != 0) co_return sluice::fail(verdict, "recv", "chunked body");
+    const auto got = co_await b.x.peer.recv(room, sluice::recv_mode::some, b.peer_pace.left(now));
+    if (!got && got.error().code == ETIMEDOUT) continue;
+    if (!got) co_return std::unexpected(got.error());
+    if (*got == 0) co_return sluice::fail(sluice::code::end_of_stream, "recv", "chunked body");
+    co_return *got;
+  }
 }
 
 // Receives into the block behind `filled` and decodes it; the new end.
 sluice::task<sluice::result<std::size_t>> fill_more(chunked_body& b, std::span<std::byte> block,
                                                     std::size_t filled, std::size_t& decoded) {
-  const auto got = co_await b.x.peer.recv(block.subspan(filled), sluice::recv_mode::some,
-                                          b.x.home.limits().receive_timeout);
+  const auto got = co_await receive_some(b, block.subspan(filled));
   if (!got) co_return std::unexpected(got.error());
-  if (*got == 0) co_return sluice::fail(sluice::code::end_of_stream, "recv", "chunked body");
   filled += *got;
+  const std::uint64_t body_before = b.decoder.body_bytes();
   decoded += b.decoder.feed(block.subspan(decoded, filled - decoded), b.places);
-  for (const auto check : {check_decoder, check_rate}) {
-    const sluice::result<void> passed = check(b);
-    if (!passed) co_return std::unexpected(passed.error());
-  }
+  b.peer_pace.add(*got, b.decoder.body_bytes() - body_before);
+  const sluice::result<void> sound = check_decoder(b);
+  if (!sound) co_return std::unexpected(sound.error());
   co_return filled;
 }
 
@@ -94,6 +108,7 @@ sluice::task<sluice::result<void>> take_block(chunked_body& b) {
   sluice::result<sluice::lease> leased = co_await block_for_more(b);
   if (!leased) co_return std::unexpected(leased.error());
   sluice::lease block = std::move(*leased);
+  b.peer_pace.begin(clock::now());
   std::size_t filled = 0;
   std::size_t decoded = 0;
   while (filled < block.size() && !b.decoder.ended()) {
@@ -123,10 +138,18 @@ sluice::task<sluice::result<void>> receive_sized(exchange& x, sluice::file& into
   const std::uint64_t length = x.asked.content_length.value_or(0);
   const std::size_t here =
       static_cast<std::size_t>(std::min<std::uint64_t>(length, x.input.unread().size()));
-  const sluice::receive_options options{
-      .length = length, .offset = 0, .prefix = x.input.unread().first(here)};
+  std::span<const std::byte> prefix = x.input.unread().first(here);
+  std::vector<std::byte> early;
+  // A body that is here already waits for the disk only, where it lies.
+  const bool copied = here < length && worth_copying(x, here);
+  if (copied) {
+    early.assign(prefix.begin(), prefix.end());
+    prefix = early;
+    x.input.release();
+  }
+  const sluice::receive_options options{.length = length, .offset = 0, .prefix = prefix};
   const auto received = co_await sluice::receive_to_file(x.peer, into, options, &progress);
-  x.input.consume(here);
+  if (!copied) x.input.consume(here);
   x.input.release_if_empty();
   if (!received) {
     x.body = body_state::broken;
@@ -140,13 +163,12 @@ sluice::task<sluice::result<void>> receive_sized(exchange& x, sluice::file& into
 sluice::task<sluice::result<void>> receive_chunked(exchange& x, sluice::file& into,
                                                    sluice::receipt& progress) {
   sluice::span_writer writer(x.home.engine(), into);
-  chunked_body body{.x = x, .writer = writer, .decoder = {}, .places = {}, .last = {}};
+  chunked_body body{.x = x, .writer = writer};
   sluice::result<void> taken = co_await take_chunks(body);
-  const auto finished = co_await writer.finish();
-  if (finished) progress = *finished;
+  const auto finished = co_await writer.finish(&progress);
   if (taken && !finished) taken = std::unexpected(finished.error());
   x.body = taken ? body_state::none : body_state::broken;
-  // Only now are the writes done that read from the window's block.
+  // Only now are the writes done that may read from the window's block.
   if (taken && !body.last.empty()) x.input = std::move(body.last);
   x.input.release_if_empty();
   co_return taken;

@@ -117,10 +117,15 @@ answer answer_options() {
 
 answer answer_reserved(exchange& x) {
   const bool reads = x.asked.method == method::get || x.asked.method == method::head;
-  if (!reads) return answer_of({403, "names beneath /.sluice/ belong to the server"});
-  if (x.where.path != ".sluice/metrics")
-    return answer_of({404, "the server has no such page; there is /.sluice/metrics"});
+  const bool is_page = x.where.path == ".sluice/metrics" && !x.where.directory;
+  if (!is_page && !reads) return answer_of({403, "names beneath /.sluice/ belong to the server"});
+  if (!is_page) return answer_of({404, "the server has no such page; there is /.sluice/metrics"});
   answer a;
+  if (!reads) {
+    a = answer_of({405, "this page of the server can only be read"});
+    a.fields = "Allow: GET, HEAD, OPTIONS\r\n";
+    return a;
+  }
   a.text = format_metrics(x.home.all());
   return a;
 }
@@ -190,6 +195,19 @@ sluice::task<after> answer_busy(connection& self, std::string_view why) {
   co_return co_await send_answer(x, a);
 }
 
+// Gives the next head a small block. What follows a chunked body lies in a block of data at first:
+// it must not stay there for as long as the peer takes to send the rest. False: close.
+sluice::task<bool> find_head_block(shard& home, window& input) {
+  if (input.holds_block() && !input.fits_smaller(home.limits().head_bytes_max)) co_return true;
+  sluice::result<sluice::lease> block =
+      co_await home.engine().acquire_head(home.limits().head_timeout);
+  if (block)
+    input.take(std::move(*block));
+  else
+    input.release();
+  co_return block || block.error().code == ETIMEDOUT;
+}
+
 // One request and all that are pipelined behind it. Its frame, with everything a request needs,
 // exists only for that time.
 sluice::task<after> serve_requests(connection& self) {
@@ -197,12 +215,7 @@ sluice::task<after> serve_requests(connection& self) {
   window input;
   after next = after::keep;
   do {
-    if (!input.holds_block()) {
-      sluice::result<sluice::lease> block =
-          co_await home.engine().acquire_head(home.limits().head_timeout);
-      if (!block && block.error().code != ETIMEDOUT) co_return after::close;
-      if (block) input.take(std::move(*block));
-    }
+    if (!co_await find_head_block(home, input)) co_return after::close;
     if (input.holds_block())
       next = co_await serve_request(self, input);
     else

@@ -7,9 +7,10 @@ namespace sluiced {
 
 sluice::task<answer> answer_delete(exchange& x) {
   if (x.where.directory) co_return failed({EISDIR, "unlink", ""}, step::remove);
-  auto opened = co_await x.home.root().open_file(x.where.path);
-  if (!opened) co_return failed(opened.error(), step::remove);
-  const sluice::result<sluice::file_info> info = opened->info();
+  // What was compared is what goes: no upload of this server comes between.
+  path_locks::turn mine(x.home.locks(), x.home.engine(), x.where.path);
+  const path_locks::hold alone = co_await mine;
+  const auto info = co_await x.home.root().look(x.where.path);
   if (!info) co_return failed(info.error(), step::remove);
   const validators current = validators_of(*info);
   const verdict passed = evaluate(x.asked.when, request_kind::changes, &current);

@@ -1,6 +1,8 @@
 // PUT: checks, then the body into a file without a name, then the name. Nothing is left beneath the
 // root by an upload that does not reach its end: even missing directories are made only then.
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #include <cerrno>
 #include <expected>
@@ -21,6 +23,8 @@ struct destination {
   std::string missing;                // directories to make beneath it first, "" for none
   std::string name;                   // in the last of them
   std::optional<validators> current;  // of the file that has the name now
+  // One for the whole upload, whatever the live knob says later.
+  sluice::durability wanted = sluice::durability::durable;
 };
 
 using checked = std::expected<void, answer>;
@@ -69,12 +73,11 @@ sluice::task<std::expected<void, answer>> open_parent(exchange& x, destination& 
 }
 
 // What has the name now. A directory or a special file is in the way, a missing one is not.
-sluice::task<checked> look_at_name(sluice::directory& parent, destination& to) {
+sluice::task<checked> look_at_name(destination& to) {
   to.current.reset();
-  const auto opened = co_await parent.open_file(to.name);
-  if (!opened && opened.error().code == ENOENT) co_return checked{};
-  if (!opened) co_return std::unexpected(failed(opened.error(), step::place));
-  const sluice::result<sluice::file_info> info = opened->info();
+  std::string path = to.missing.empty() ? to.name : to.missing + "/" + to.name;
+  const auto info = co_await to.parent.look(std::move(path));
+  if (!info && info.error().code == ENOENT) co_return checked{};
   if (!info) co_return std::unexpected(failed(info.error(), step::place));
   to.current = validators_of(*info);
   co_return checked{};
@@ -87,12 +90,16 @@ checked check_conditions(const exchange& x, const destination& to) {
   return std::unexpected(answer_of(passed, current));
 }
 
+sluice::task<checked> check_again(exchange& x, destination& to) {
+  checked found = co_await look_at_name(to);
+  if (found) found = check_conditions(x, to);
+  co_return found;
+}
+
 sluice::task<checked> find_destination(exchange& x, destination& to) {
   checked found = co_await open_parent(x, to);
   if (!found) co_return found;
-  if (to.missing.empty()) found = co_await look_at_name(to.parent, to);
-  if (!found) co_return found;
-  co_return check_conditions(x, to);
+  co_return co_await check_again(x, to);
 }
 
 // Whether there is memory for a body at all. The block goes back at once: the transfer takes its
@@ -122,13 +129,13 @@ sluice::task<checked> invite_body(exchange& x, sluice::file& into) {
 
 answer explain_body(exchange& x, const sluice::error& problem) {
   tally::add(x.home.counts().uploads_aborted);
-  if (problem.code == ETIMEDOUT || problem.code == sluice::code::too_slow)
-    tally::add(x.home.counts().timeouts);
+  const bool silent = problem.code == ETIMEDOUT && !is_out_of_blocks(problem);
+  if (silent || problem.code == sluice::code::too_slow) tally::add(x.home.counts().timeouts);
   if (problem.code == EBADMSG)
     return answer_of({400,
                       "the chunked coding of the body is broken; nothing of this upload was "
                       "kept"});
-  if (problem.code == EFBIG && x.asked.chunked)
+  if (problem.code == body_too_large)
     return answer_of({413,
                       "the body is larger than this server takes "
                       "(sluice.http.body_max_bytes); nothing of this upload was kept"});
@@ -148,49 +155,82 @@ sluice::task<checked> receive_body(exchange& x, sluice::file& into, sluice::rece
   co_return with_receipt(explain_body(x, received.error()), moved, "none");
 }
 
-// Publishes under a name that nobody has; when somebody was faster, that decides between 201 and
-// 204, and is what If-None-Match: * forbids.
-sluice::task<sluice::result<void>> give_name(exchange& x, sluice::file& from, sluice::directory& in,
-                                             destination& to) {
+std::int64_t stamp(void* file) {
+  timespec now{};
+  if (::clock_gettime(CLOCK_REALTIME, &now) != 0) return -errno;
+  const timespec access_and_change[2] = {{0, UTIME_OMIT}, now};
+  return ::futimens(static_cast<const sluice::file*>(file)->fd(), access_and_change) == 0 ? 0
+                                                                                          : -errno;
+}
+
+// No two contents of a name may share an entity tag. By itself the kernel dates a write by its last
+// tick, up to 10 ms ago, and the inode of a replaced file may serve the next one at once: uploads
+// of one size within a tick would look alike. A filesystem that takes no time keeps its own.
+sluice::task<void> set_precise_time(exchange& x, sluice::file& of) {
+  const auto stamped = co_await x.home.engine().run_on_worker(stamp, &of);
+  static_cast<void>(stamped);
+}
+
+// Replaces what has the name, or makes it where nothing has; what others than this server make or
+// remove meanwhile is looked at again.
+sluice::task<checked> give_name(exchange& x, sluice::file& from, destination& to) {
+  constexpr int attempts_max = 8;
   sluice::publish_options options;
-  options.wanted = x.home.limits().durability;
-  if (!to.current) {
-    options.existing = sluice::existing_name::keep;
-    const auto created = co_await sluice::publish(from, in, to.name, options);
-    if (created || created.error().code != EEXIST) co_return created;
-    if (!x.asked.when.if_none_match.empty()) co_return created;
-    to.current = validators();
+  options.wanted = sluice::durability::stored;  // publish_upload() syncs, outside of the lock
+  for (int attempt = 0; attempt < attempts_max; ++attempt) {
+    options.existing = to.current ? sluice::existing_name::replace : sluice::existing_name::keep;
+    const auto named = co_await sluice::publish(from, to.parent, to.name, options);
+    if (named) co_return checked{};
+    if (named.error().code != EEXIST) co_return std::unexpected(failed(named.error(), step::place));
+    checked still = co_await check_again(x, to);
+    if (!still) co_return still;
   }
-  options.existing = sluice::existing_name::replace;
-  const auto replaced = co_await sluice::publish(from, in, to.name, options);
-  co_return replaced;
+  co_return std::unexpected(
+      answer_of({409, "something else makes and removes this name all the time; try again"}));
 }
 
-answer explain_publish(const sluice::error& problem) {
-  if (problem.code == EEXIST)
-    return answer_of({412,
-                      "a file of this name was made meanwhile, and If-None-Match forbids to "
-                      "replace it"});
-  return failed(problem, step::place);
+sluice::task<checked> make_missing(destination& to) {
+  if (to.missing.empty()) co_return checked{};
+  auto made = co_await to.parent.open_directory(to.missing, sluice::make_parents::yes);
+  if (!made) co_return std::unexpected(failed(made.error(), step::place));
+  to.parent = std::move(*made);
+  to.missing.clear();
+  co_return checked{};
 }
 
+// From the last look at the name until the upload has it nobody else of this server changes it:
+// what the conditions were compared with is what is replaced.
+sluice::task<checked> name_upload(exchange& x, sluice::file& from, destination& to) {
+  path_locks::turn mine(x.home.locks(), x.home.engine(), x.where.path);
+  const path_locks::hold alone = co_await mine;
+  checked passed;
+  if (x.asked.when.guards_change()) passed = co_await check_again(x, to);
+  if (passed) passed = co_await make_missing(to);
+  if (passed) passed = co_await give_name(x, from, to);
+  co_return passed;
+}
+
+std::unexpected<answer> not_published(const sluice::error& problem, const sluice::receipt& moved) {
+  const bool unknown = problem.code == sluice::code::durability_unknown;
+  return with_receipt(failed(problem, step::place), moved, unknown ? "unknown" : "none");
+}
+
+// The order of sluice::publish: the data, the name, the directory. The syncs, which may take
+// seconds, are made outside of the lock.
 sluice::task<checked> publish_upload(exchange& x, sluice::file& from, destination& to,
                                      const sluice::receipt& moved) {
-  if (!to.missing.empty()) {
-    auto made = co_await to.parent.open_directory(to.missing, sluice::make_parents::yes);
-    if (!made) co_return with_receipt(failed(made.error(), step::place), moved, "none");
-    to.parent = std::move(*made);
+  co_await set_precise_time(x, from);
+  const bool durable = to.wanted == sluice::durability::durable;
+  if (durable) {
+    const auto committed = co_await from.commit();
+    if (!committed) co_return not_published(committed.error(), moved);
   }
-  // The body took its time: what the conditions compare with may be another file by now.
-  if (x.asked.when.guards_change()) {
-    checked still = co_await look_at_name(to.parent, to);
-    if (still) still = check_conditions(x, to);
-    if (!still) co_return with_receipt(std::move(still.error()), moved, "none");
-  }
-  const auto named = co_await give_name(x, from, to.parent, to);
-  if (named) co_return checked{};
-  const bool unknown = named.error().code == sluice::code::durability_unknown;
-  co_return with_receipt(explain_publish(named.error()), moved, unknown ? "unknown" : "none");
+  checked named = co_await name_upload(x, from, to);
+  if (!named) co_return with_receipt(std::move(named.error()), moved, "none");
+  if (!durable) co_return checked{};
+  const auto synced = co_await to.parent.sync();
+  if (!synced) co_return not_published(synced.error(), moved);
+  co_return checked{};
 }
 
 answer answer_published(const exchange& x, const sluice::file& published, const destination& to,
@@ -200,8 +240,7 @@ answer answer_published(const exchange& x, const sluice::file& published, const 
   if (!to.current) a.fields = fmt::format("Location: {}\r\n", encode_path(x.where.path));
   const sluice::result<sluice::file_info> info = published.info();
   if (info) a.fields += fmt::format("ETag: {}\r\n", validators_of(*info).etag);
-  a.fields += fmt::format("Sluice-Receipt: {}\r\n",
-                          format_receipt(moved, sluice::name(x.home.limits().durability)));
+  a.fields += fmt::format("Sluice-Receipt: {}\r\n", format_receipt(moved, sluice::name(to.wanted)));
   return a;
 }
 
@@ -227,6 +266,7 @@ sluice::task<answer> answer_put(exchange& x) {
   const std::expected<void, refusal> sound = check_request(x);
   if (!sound) co_return answer_of(sound.error());
   destination to;
+  to.wanted = x.home.limits().durability;
   checked passed = co_await find_destination(x, to);
   if (passed && x.asked.has_body()) passed = co_await check_budget(x);
   if (!passed) co_return std::move(passed.error());

@@ -19,6 +19,10 @@ class window {
   [[nodiscard]] std::span<std::byte> unread() const {
     return block_ ? block_.bytes().subspan(begin_, end_ - begin_) : std::span<std::byte>();
   }
+  // Whether what is unread would fit into a block of `bytes`, and lies in a larger one.
+  [[nodiscard]] bool fits_smaller(std::size_t bytes) const {
+    return block_ && block_.size() > bytes && end_ - begin_ <= bytes;
+  }
   // Where the next receive may go, at most `limit` unread bytes in all.
   [[nodiscard]] std::span<std::byte> room(std::size_t limit) {
     if (begin_ > 0) move_to_front();
@@ -28,7 +32,12 @@ class window {
   void received(std::size_t bytes) { end_ += bytes; }
   void consume(std::size_t bytes) { begin_ += bytes; }
 
-  void take(sluice::lease block) { take(std::move(block), 0, 0); }
+  // Goes on in this block, which is as large as what is unread or larger.
+  void take(sluice::lease block) {
+    const std::size_t left = end_ - begin_;
+    if (left > 0) std::memcpy(block.data(), block_.data() + begin_, left);
+    take(std::move(block), 0, left);
+  }
   // Goes on with bytes [begin, end) of another block; gives the present one back.
   void take(sluice::lease block, std::size_t begin, std::size_t end) {
     block_ = std::move(block);

@@ -2,7 +2,7 @@
 
 import time
 
-from harness import Failed, case, check, request
+from harness import Failed, case, check, chunked, request, set_knob, wait_until
 
 
 def head_of(size):
@@ -36,18 +36,22 @@ def deadlines(bench):
     half_chunk = server.connect().send(
         request('PUT', '/half', ['Transfer-Encoding: chunked'], b'100\r\nx'))
     slow = server.connect().send(request('PUT', '/slow', ['Content-Length: 1000000'], b'x'))
+    slow_chunks = server.connect().send(request('PUT', '/slow', ['Transfer-Encoding: chunked']))
     kept.expect(404)
     for _ in range(6):
         time.sleep(0.1)
         slow.socket.send(b'y' * 100)
+        slow_chunks.socket.send(b'3\r\nyyy\r\n')
     half_head.expect(408, 'half a head')
     half_head.check_ended()
     half_body.expect(408, 'half a body')
     half_chunk.expect(408, 'half a chunk')
     slow.expect(408, 'a slow body')
+    got = slow_chunks.expect(408, 'a slow body in chunks')
+    check(b'slowly' in got.body, 'and it is told so', answer=got)
     silent.check_ended('a silent connection ends without a word')
     kept.check_ended('a kept connection ends without a word')
-    for c in (half_body, half_chunk, slow):
+    for c in (half_body, half_chunk, slow, slow_chunks):
         c.close()
     check(server.names() == [], f'nothing is left: {server.names()}')
     server.check_quiet(descriptors, 'deadlines')
@@ -155,11 +159,11 @@ def heads_wait_for_memory_and_are_served(bench):
 
 @case
 def without_memory_a_head_is_told_to_come_back(bench):
-    server = bench.serve('sluice.memory.head_blocks=4', 'sluice.http.head_timeout_ms=400')
-    # An upload whose first bytes came with its head keeps the head's block until its end.
-    stuck = [server.connect().send(request('PUT', f'/{i}', ['Content-Length: 1000000'], b'x'))
-             for i in range(4)]
+    control = bench.new_folder() / 'control'
+    server = bench.serve('sluice.memory.head_blocks=4', control=control)
+    stuck = [server.connect().send(b'GET /none HT') for _ in range(4)]
     time.sleep(0.1)
+    set_knob(control, 'sluice.http.head_timeout_ms', '300')  # of those that come from now on
     with server.connect() as c:
         got = c.send(request('GET', '/none')).expect(503)
         check('retry-after' in got.fields, 'Retry-After', answer=got)
@@ -167,4 +171,71 @@ def without_memory_a_head_is_told_to_come_back(bench):
     for c in stuck:
         c.close()
     server.ask_for(404, 'GET', '/none')
+    server.stop()
+
+
+@case
+def uploads_under_way_leave_the_memory_for_heads_alone(bench):
+    server = bench.serve('sluice.memory.head_blocks=4', 'sluice.http.head_timeout_ms=400')
+    descriptors = server.descriptors_at_rest()
+    framings = (['Content-Length: 1000000'], ['Transfer-Encoding: chunked'])
+    # Their first bytes came with their heads.
+    stuck = [server.connect().send(request('PUT', f'/{i}', framings[i % 2], b'8\r\nx'))
+             for i in range(12)]
+    wait_until(lambda: server.metrics()['sluice_http_requests_total'] > 12, 'they have begun')
+    server.ask_for(404, 'GET', '/none')
+    stuck[0].send(b'y' * (1_000_000 - 4)).expect(201, 'they go on')
+    stuck[1].send(b'1234567\r\n0\r\n\r\n').expect(201, 'they go on')
+    check((server.root / '0').read_bytes() == b'8\r\nx' + b'y' * 999_996, 'whole')
+    check((server.root / '1').read_bytes() == b'x1234567', 'whole')
+    for c in stuck:
+        c.close()
+    server.check_quiet(descriptors, 'uploads under way')
+    server.stop()
+
+
+@case
+def half_a_head_behind_a_chunked_body_holds_no_memory_for_bodies(bench):
+    server = bench.serve('sluice.memory.arena_bytes=2M', 'sluice.memory.head_blocks=32',
+                         'sluice.http.head_timeout_ms=3000')
+    coded = request('PUT', '/behind', ['Transfer-Encoding: chunked'],
+                    chunked(bytes(100_000), [50_000]))
+    waiting = [server.connect() for _ in range(8)]  # more than there are blocks
+    for c in waiting:
+        c.send(coded + b'GET /none HTTP/1.1\r\n')
+        check(c.answer().status in (201, 204), 'the upload')
+    began = time.monotonic()
+    server.ask_for(201, 'PUT', '/more', body=bytes(100_000))
+    check(time.monotonic() - began < 2, 'it waited for no block')
+    for c in waiting:
+        c.send(b'Host: a\r\n\r\n').expect(404, 'what was sent before is not lost')
+    server.stop()
+
+
+@case
+def a_pause_before_a_short_chunked_body_is_no_slowness(bench):
+    with bench.shared.connect() as c:
+        c.send(request('PUT', '/pause', ['Transfer-Encoding: chunked']))
+        time.sleep(5.3)
+        c.send(b'5\r\nhello\r\n0\r\n\r\n').expect(201, 'a few bytes after 5 seconds')
+
+
+@case
+def a_chunked_upload_without_memory_is_told_to_come_back(bench):
+    server = bench.serve('sluice.memory.arena_bytes=2M', 'sluice.memory.head_blocks=32',
+                         'sluice.http.head_timeout_ms=500', 'sluice.receive.timeout_ms=4000',
+                         'sluice.receive.rate_min_bytes=0')
+    head = request('PUT', '/x', ['Transfer-Encoding: chunked', 'Expect: 100-continue'])
+    connections = [server.connect().send(head) for _ in range(8)]
+    for c in connections:
+        c.expect(100)
+    for c in connections:  # each holds the block that its first bytes went to, while there are any
+        c.send(b'10\r\nxx')
+    time.sleep(0.2)
+    got = connections[-1].expect(503, 'no block in time')
+    check('retry-after' in got.fields, 'Retry-After', answer=got)
+    check(b'memory' in got.body, 'and why', answer=got)
+    check(server.metrics()['sluice_http_timeouts_total'] == 0, 'the peer is not blamed')
+    for c in connections:
+        c.close()
     server.stop()

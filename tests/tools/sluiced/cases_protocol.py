@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 
 from harness import case, check, chunked, content, request
 
@@ -119,6 +120,83 @@ def a_condition_is_checked_again_when_the_body_is_there(bench):
         check(slow.expect(200).body == b'two', 'the other upload stays')
 
 
+def answers_at_once(server, asked, last):
+    """Every request has passed its first checks (100) before the last bytes of any are sent."""
+    connections = [server.connect().send(data) for data in asked]
+    for c in connections:
+        c.expect(100)
+    for c, data in zip(connections, last):
+        c.send(data)
+    answers = [c.answer() for c in connections]
+    for c in connections:
+        c.close()
+    return answers
+
+
+def uploads_at_once(server, path, fields, bodies):
+    head = request('PUT', path, [*fields, f'Content-Length: {len(bodies[0])}',
+                                 'Expect: 100-continue'])
+    return answers_at_once(server, [head] * len(bodies), bodies)
+
+
+@case
+def of_uploads_that_ask_for_the_same_old_file_one_replaces_it(bench):
+    server = bench.serve(engines=2)
+    etag = put(server, '/guarded', b'the old file')
+    for turn in range(20):
+        bodies = [b'%3d %3d' % (turn, i) * 1000 for i in range(6)]
+        answers = uploads_at_once(server, '/guarded', [f'If-Match: {etag}'], bodies)
+        statuses = sorted(a.status for a in answers)
+        check(statuses == [204] + [412] * 5, f'one replaces, the others hear of it: {statuses}')
+        winner = next(i for i, a in enumerate(answers) if a.status == 204)
+        etag = answers[winner].fields['etag']
+        got = server.ask_for(200, 'GET', '/guarded')
+        check(got.body == bodies[winner] and got.fields['etag'] == etag,
+              'who was told 204 is there', answer=got)
+    server.stop()
+
+
+@case
+def of_uploads_that_ask_for_no_file_one_makes_it(bench):
+    server = bench.serve(engines=2)
+    for turn in range(10):
+        answers = uploads_at_once(server, f'/made/{turn}/x', ['If-None-Match: *'], [b'body'] * 6)
+        statuses = sorted(a.status for a in answers)
+        check(statuses == [201] + [412] * 5, f'one makes it: {statuses}')
+    server.stop()
+
+
+@case
+def a_guarded_delete_removes_nothing_that_nobody_named(bench):
+    server = bench.serve(engines=2)
+    for turn in range(20):
+        etag = put(server, '/gone', b'old')
+        with server.connect() as upload, server.connect() as delete:
+            upload.send(request('PUT', '/gone', [f'If-Match: {etag}', 'Content-Length: 3',
+                                                 'Expect: 100-continue'])).expect(100)
+            upload.send(b'new')
+            delete.send(request('DELETE', '/gone', [f'If-Match: {etag}']))
+            statuses = (upload.answer().status, delete.answer().status)
+        check(statuses in ((204, 412), (412, 204)), f'one of both: {statuses}')
+        there = server.ask('GET', '/gone').status
+        check(there == (200 if statuses[0] == 204 else 404), f'{statuses}, then {there}')
+    server.stop()
+
+
+@case
+def uploads_of_one_size_within_a_moment_differ_in_their_tags(bench):
+    server = bench.serve('sluice.http.durability=stored')
+    tags = []
+    for turn in range(50):
+        before = time.time_ns()
+        tags.append(put(server, '/tags', b'%4d' % turn))
+        changed = os.stat(server.root / 'tags').st_mtime_ns
+        check(before <= changed <= time.time_ns(),
+              f'the time is precise, not that of the last tick: {before - changed} ns before')
+    check(len(set(tags)) == 50, f'all tags differ: {sorted(tags)}')
+    server.stop()
+
+
 @case
 def delete_removes_files_only(bench):
     put(bench.shared, '/delete/me')
@@ -151,8 +229,12 @@ def methods(bench):
     got = bench.shared.ask_for(204, 'OPTIONS', '*')
     check('PUT' in got.fields.get('allow', ''), 'Allow', answer=got)
     for method in ('PUT', 'DELETE'):
-        bench.shared.ask_for(403, method, '/.sluice/metrics')
-    bench.shared.ask_for(404, 'GET', '/.sluice/other')
+        got = bench.shared.ask_for(405, method, '/.sluice/metrics')
+        check(got.fields.get('allow') == 'GET, HEAD, OPTIONS', 'Allow', answer=got)
+        bench.shared.ask_for(403, method, '/.sluice/other')
+    bench.shared.ask_for(200, 'GET', '/.sluice/metrics?x')
+    for path in ('/.sluice/other', '/.sluice/metrics/', '/.sluice/metrics/x'):
+        bench.shared.ask_for(404, 'GET', path)
     bench.shared.ask_for(405, 'CONNECT', 'host:443')
 
 
@@ -187,6 +269,8 @@ def framing_errors(bench):
         (400, b'PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx'),
         (400, request('PUT', '/x', ['Content-Range: bytes 0-0/2'], b'x')),
         (501, b'PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n'),
+        (400, b'PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\nContent-Length: 5\r\n\r\n'
+              b'hello'),
         (400, b'GET / HTTP/1.1\r\n\r\n'), (505, b'GET / HTTP/3.0\r\nHost: a\r\n\r\n'),
         (400, b'\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03'), (400, b'GET / HTTP/1.1\n\n'),
         (400, b'GET /a%zz HTTP/1.1\r\nHost: a\r\n\r\n'),
@@ -324,6 +408,37 @@ def a_peer_that_has_ended_sending_still_gets_its_answer(bench):
         c.expect(400, 'the body is shorter than promised')
         c.check_ended()
     check('half-put' not in bench.shared.names(), 'nothing was made')
+
+
+@case
+def an_answer_is_whole_though_the_peer_sent_more_behind_its_last_request(bench):
+    body = content(2_000_000, seed=22)
+    put(bench.shared, '/whole', body)
+    with bench.shared.connect(receive_buffer=1 << 17) as c:
+        c.send(request('GET', '/whole', ['Connection: close']))
+        time.sleep(0.2)  # the head is read, and the answer fills all buffers
+        c.send(b'one more byte, and more of them')
+        got = c.answer()
+        check(got.body == body, f'{len(got.body)} bytes came')
+        c.check_ended()
+
+
+@case
+def an_answer_is_whole_though_the_server_is_told_to_stop(bench):
+    body = content(16_000_000, seed=23)  # more than all buffers between hold
+    server = bench.serve()
+    put(server, '/whole', body)
+    with server.connect(receive_buffer=1 << 17) as c:
+        c.send(request('GET', '/whole'))
+        time.sleep(0.2)
+        server.signal()
+        c.send(request('GET', '/whole') * 3)
+        check(c.answer().body == body, 'the answer under way')
+        got = c.answer()  # of a request that had come; the last
+        check(got.fields.get('connection') == 'close', 'no more of them', answer=got)
+        check(got.body == body, f'{len(got.body)} bytes came')
+        c.check_ended()
+    server.wait_for_exit()
 
 
 @case

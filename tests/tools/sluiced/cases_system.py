@@ -6,7 +6,8 @@ import signal
 import subprocess
 import time
 
-from harness import Failed, Skipped, case, check, chunked, content, curl, request, wait_until
+from harness import (Failed, Skipped, case, check, chunked, content, curl, request, set_knob,
+                     wait_until)
 
 NOBODY = 65534
 
@@ -35,6 +36,18 @@ def a_full_disk_is_told_and_its_space_given_back(bench):
         check(b'full' in out, 'and why', answer=out)
         check(free_bytes(root) == before, f'curl {options}: the space is free again, '
               f'{before - free_bytes(root)} bytes are not')
+    coded = request('PUT', '/d/big', ['Transfer-Encoding: chunked'],
+                    chunked(content(20_000_000, seed=50), [1 << 20]))
+    with server.connect() as c:
+        try:
+            c.send(coded)
+        except ConnectionError:
+            raise Failed('a reset instead of the answer') from None
+        receipt = c.expect(507).fields['sluice-receipt']
+        check('bytes=0;' not in receipt and 'reason="the body' in receipt,
+              f'the receipt tells what was moved: {receipt}')
+    said = server.messages()
+    check(said.count('answered 507') in (1, 2) and 'ENOSPC' in said, f'one line a kind: {said}')
     with server.connect() as c:
         c.send(request('PUT', '/d/big', ['Content-Length: 20000000', 'Expect: 100-continue']))
         c.expect(507, 'before the body is asked for')
@@ -68,6 +81,10 @@ def a_directory_without_permission_is_forbidden(bench):
         server.ask_for(403, 'GET', '/closed/file')
         server.ask_for(403, 'DELETE', '/closed/file')
     server.ask_for(201, 'PUT', '/open/new', body=b'x' * 1_000_000)
+    (root / 'open' / 'new').chmod(0o000)
+    server.ask_for(204, 'PUT', '/open/new', body=b'x')  # a name needs its directory's permission
+    (root / 'open' / 'new').chmod(0o000)
+    server.ask_for(204, 'DELETE', '/open/new')
     server.check_quiet(descriptors, 'no permission')
     server.stop()
     (root / 'locked').chmod(0o755)
@@ -117,6 +134,69 @@ def out_of_descriptors_is_survived(bench):
     for c in connections:
         c.close()
     server.ask_for(201, 'PUT', '/a', body=b'x')
+    server.stop()
+
+
+@case
+def a_log_that_cannot_be_written_ends_nothing(bench):
+    limit = bench.shared.descriptors_at_rest() + 64
+    server = bench.serve(limits={resource.RLIMIT_NOFILE: limit}, log='/dev/full')
+    limit = server.descriptors_at_rest() + 8
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+    connections = [server.connect() for _ in range(20)]
+    wait_until(lambda: alive(server.connect()), 'who comes last is served: idle ones give way')
+    for c in connections:
+        c.close()
+    server.stop()
+
+
+@case
+def a_limit_of_file_sizes_is_told(bench):
+    server = bench.serve(limits={resource.RLIMIT_FSIZE: 1 << 20})
+    data = content(3_000_000, seed=55)
+    for fields, body in (([], data), (['Transfer-Encoding: chunked'], chunked(data, [1 << 16]))):
+        with server.connect() as c:
+            got = c.send(request('PUT', '/large', fields, body)).expect(413, f'{fields}')
+            check(b'limit of file sizes' in got.body, 'and why', answer=got)
+    server.ask_for(201, 'PUT', '/small', body=data[:1 << 20])
+    check(server.names() == ['small'], f'only what is allowed is there: {server.names()}')
+    server.stop()
+
+
+@case
+def a_fifo_is_refused_and_not_opened(bench):
+    os.mkfifo(bench.shared.root / 'fifo')
+    writer = subprocess.Popen(['sh', '-c', 'exec > "$0"', bench.shared.root / 'fifo'])
+    bench.cleanup.callback(writer.kill)
+    time.sleep(0.1)
+    for method in ('PUT', 'DELETE'):
+        bench.shared.ask_for(409, method, '/fifo')
+    time.sleep(0.1)
+    check(writer.poll() is None, 'who waits for a reader still waits')
+    writer.kill()
+    writer.wait()
+    os.unlink(bench.shared.root / 'fifo')
+
+
+@case
+def the_backend_that_was_chosen_is_said_once(bench):
+    server = bench.serve('sluice.backend=auto', 'sluice.capabilities.hidden=io_uring', engines=2)
+    check(server.messages().count('using the thread pool') == 1, f'why: {server.messages()}')
+    server.stop()
+
+
+@case
+def durability_is_what_held_when_the_upload_began(bench):
+    control = bench.new_folder() / 'control'
+    server = bench.serve('sluice.http.durability=stored', control=control)
+    with server.connect() as c:
+        c.send(request('PUT', '/a', ['Content-Length: 5', 'Expect: 100-continue'])).expect(100)
+        set_knob(control, 'sluice.http.durability', 'durable')
+        got = c.send(b'hello').expect(201)
+        check(got.fields['sluice-receipt'].endswith('durability=stored'), 'the old one', answer=got)
+        got = c.send(request('PUT', '/a', body=b'x')).expect(204)
+        check(got.fields['sluice-receipt'].endswith('durability=durable'), 'the new one',
+              answer=got)
     server.stop()
 
 
@@ -237,6 +317,22 @@ def what_is_wrong_at_the_start_is_said(bench):
         got, text = run_wrongly(bench, *arguments)
         check(got == status, f'{arguments}: expected status {status}, got {got}: {text}')
         check(words in text, f'{arguments}: the message has {words!r}: {text}')
+
+
+@case
+def a_thread_that_cannot_be_started_is_said(bench):
+    user = NOBODY - 2 if os.geteuid() == 0 else None
+    root = bench.new_folder()
+    if user:
+        os.chown(root, user, user)
+    try:
+        bench.serve(root=root, user=user, limits={resource.RLIMIT_NPROC: 1})
+    except Failed as failure:
+        check('cannot start a thread' in str(failure) and 'ulimit -u' in str(failure),
+              f'what is wrong, and what to do: {failure}')
+        check('terminate' not in str(failure), f'and no crash: {failure}')
+        return
+    raise Failed('it started a thread in spite of the limit')
 
 
 @case

@@ -1,8 +1,11 @@
 """Uploads and downloads that go well, byte for byte, by curl and by hand."""
 
 import concurrent.futures
+import os
+import shutil
+import tempfile
 
-from harness import case, check, chunked, content, curl, request
+from harness import Skipped, case, check, chunked, content, curl, request
 
 SIZES = [0, 1, 4095, 4096, 4097, (256 << 10) - 1, 256 << 10, (256 << 10) + 1, (1 << 20) + 7,
          20_000_000]
@@ -71,6 +74,22 @@ def a_receipt_names_path_reason_copies_bytes_and_durability(bench):
     check(receipt.endswith('; copies=2; bytes=5; durability=durable'), 'all fields', answer=small)
     empty = bench.shared.ask_for(201, 'PUT', '/receipt/empty')
     check('bytes=0' in empty.fields.get('sluice-receipt', ''), 'an empty body too', answer=empty)
+
+
+@case
+def a_path_that_is_not_to_be_had_is_in_the_receipt(bench):
+    if not os.access('/dev/shm', os.W_OK):
+        raise Skipped('no filesystem without O_DIRECT here')
+    root = tempfile.mkdtemp(dir='/dev/shm')
+    bench.cleanup.callback(shutil.rmtree, root)
+    server = bench.serve('sluice.receive.path=direct', root=root)
+    got = server.ask_for(500, 'PUT', '/a', body=bytes(1_000_000))
+    receipt = got.fields.get('sluice-receipt', '')
+    check(receipt.startswith('path=direct; reason="') and 'reason=""' not in receipt,
+          'what was refused, and why', answer=got)
+    check(receipt.endswith('bytes=0; durability=none'), 'and nothing was moved', answer=got)
+    check('path_unavailable' in server.messages(), f'the log has it: {server.messages()}')
+    server.stop()
 
 
 @case

@@ -89,8 +89,12 @@ class Answer:
 class Connection:
     """A raw connection: every byte that is sent is the test's own."""
 
-    def __init__(self, port):
-        self.socket = socket.create_connection(('127.0.0.1', port), timeout=WAIT_S)
+    def __init__(self, port, receive_buffer=None):
+        self.socket = socket.socket()
+        self.socket.settimeout(WAIT_S)
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.connect(('127.0.0.1', port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received = b''
         self.sent = b''
@@ -183,18 +187,21 @@ def chunked(body, sizes):
 class Server:
     """A sluiced of its own over a folder of its own."""
 
-    def __init__(self, program, root, settings, user=None, engines=1, limits=None):
+    def __init__(self, program, root, settings, user=None, engines=1, limits=None, log=None,
+                 control=None):
         self.root = pathlib.Path(root)
         arguments = [program, '--root', str(root), '--listen', '127.0.0.1:0',
                      '--engines', str(engines)]
         for setting in settings:
             arguments += ['--set', setting]
+        if control:
+            arguments += ['--control', str(control)]
         as_user = {'user': user, 'group': user, 'extra_groups': []} if user else {}
 
         def lower_limits():
             for which, value in (limits or {}).items():
                 resource.setrlimit(which, (value, value))
-        self.log = tempfile.TemporaryFile()
+        self.log = open(log, 'wb') if log else tempfile.TemporaryFile()
         self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=self.log,
                                         preexec_fn=lower_limits, **as_user)
         line = self.process.stdout.readline().decode().strip()
@@ -205,11 +212,13 @@ class Server:
         self.port = int(line.rpartition(':')[2])
 
     def messages(self):
+        if not self.log.readable():
+            return ''
         self.log.seek(0)
         return self.log.read().decode(errors='replace')
 
-    def connect(self):
-        return Connection(self.port)
+    def connect(self, **options):
+        return Connection(self.port, **options)
 
     def url(self, path):
         return f'http://127.0.0.1:{self.port}{path}'
@@ -280,6 +289,15 @@ class Server:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+def set_knob(control, name, value):
+    """Sets a live knob of the server with this control socket."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(WAIT_S)
+        s.connect(str(control))
+        s.sendall(f'set {name} {value}\n'.encode())
+        check(s.recv(1000).decode().startswith(f'{name} = {value}'), f'{name} is set')
 
 
 class Bench:

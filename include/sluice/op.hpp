@@ -32,6 +32,9 @@ enum class op_kind : std::uint8_t {
   writev,
   read_fixed,
   write_fixed,
+  splice,
+  sendfile,
+  copy_file_range,
   openat2,
   close,
   fsync,
@@ -50,6 +53,16 @@ enum class op_kind : std::uint8_t {
 };
 inline constexpr std::size_t op_kind_count = static_cast<std::size_t>(op_kind::park) + 1;
 
+// Who performs an op that several could.
+enum class op_route : std::uint8_t {
+  automatic,    // the ring where it can, else whoever its row names
+  worker,       // a thread of the worker pool
+  loop_thread,  // the loop itself, at once: only for what never waits
+};
+
+// In place of an offset: the descriptor has none (a pipe, a socket).
+inline constexpr std::uint64_t op_no_offset = ~std::uint64_t{0};
+
 // What an op asks for. Which fields a kind reads is said at its row in src/ops/table.cpp; whatever
 // they point to must live until the op has ended.
 struct op_request {
@@ -62,9 +75,12 @@ struct op_request {
   const char* path = nullptr;
   const char* path2 = nullptr;
   std::uint64_t offset = 0;
+  std::uint64_t offset2 = 0;  // in fd2
   std::uint64_t length = 0;
   std::int64_t (*function)(void*) = nullptr;  // call: run with `data`; >= 0, or -errno
+  op_route route = op_route::automatic;
   bool accept_short = false;  // a count below `length` is the result, not to be continued
+  bool accept_again = false;  // EAGAIN is the result, not to be tried again
 };
 
 // Where an op stands. Each line: what has happened; who moves it on, with which function; what

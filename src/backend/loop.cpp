@@ -125,7 +125,7 @@ void loop::settle(op& o) {
     settle_cancelled(o);
     return;
   }
-  if (o.result == -EINTR || o.result == -EAGAIN) {
+  if (o.result == -EINTR || (o.result == -EAGAIN && !o.request.accept_again)) {
     if (++o.retries > retries_max) {
       finish(o, o.result);
       return;

@@ -45,16 +45,19 @@ pool_backend::pool_backend(kernel::epoll made, kernel::wake_fd wake,
 pool_backend::~pool_backend() = default;
 
 bool pool_backend::start(op& o) {
-  const op_row& row = row_of(o.request.kind);
-  if (row.by == carrier::worker) {
-    if (!workers_.submit(o)) {
-      o.result =
-          -EAGAIN;  // not one thread to be had now; the loop tries again, a bounded number of times
+  switch (carrier_of(o.request)) {
+    case carrier::worker:
+      if (!workers_.submit(o)) {
+        o.result = worker_pool::refusal(o.request);
+        answered_now_.push_back(o);
+      }
+      return true;
+    case carrier::inline_call:
+      o.result = row_of(o.request.kind).perform(o.request);
       answered_now_.push_back(o);
-    }
-    return true;
+      return true;
+    default: return try_or_watch(o);
   }
-  return try_or_watch(o);
 }
 
 bool pool_backend::try_or_watch(op& o) {

@@ -85,18 +85,17 @@ io_uring_sqe* ring_backend::entry() {
 }
 
 bool ring_backend::start(op& o) {
-  if (!in_ring_[static_cast<std::size_t>(o.request.kind)]) {
-    const op_row& row = row_of(o.request.kind);
-    if (row.by == carrier::worker) {
+  const bool in_ring = in_ring_[static_cast<std::size_t>(o.request.kind)];
+  if (!in_ring || o.request.route != op_route::automatic) {
+    if (carrier_of(o.request) == carrier::worker) {
       if (!workers_.submit(o)) {
-        o.result = -EAGAIN;  // not one thread to be had now; the loop tries again, a bounded number
-                             // of times
+        o.result = worker_pool::refusal(o.request);
         answered_now_.push_back(o);
       }
       return true;
     }
-    assert(row.by == carrier::inline_call);
-    o.result = row.perform(o.request);
+    assert(carrier_of(o.request) == carrier::inline_call);
+    o.result = row_of(o.request.kind).perform(o.request);
     answered_now_.push_back(o);
     return true;
   }

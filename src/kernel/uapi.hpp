@@ -23,6 +23,20 @@ inline constexpr std::uint32_t statx_dioalign = 0x2000U;
 static_assert(statx_dioalign == STATX_DIOALIGN);
 #endif
 
+// include/uapi/linux/mman.h: cachestat(2), Linux 6.5; the number is the same everywhere.
+inline constexpr long sys_cachestat = 451;
+struct cachestat_range {
+  std::uint64_t off;
+  std::uint64_t len;
+};
+struct cachestat {
+  std::uint64_t nr_cache;
+  std::uint64_t nr_dirty;
+  std::uint64_t nr_writeback;
+  std::uint64_t nr_evicted;
+  std::uint64_t nr_recently_evicted;
+};
+
 // The tail of struct statx that older headers call __spare3: where the two alignments lie.
 inline constexpr std::size_t statx_dio_mem_align_offset = 0x98;
 inline constexpr std::size_t statx_dio_offset_align_offset = 0x9c;

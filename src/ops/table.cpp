@@ -1,22 +1,35 @@
 // Fields of op_request that a kind reads, beside `fd`:
-//   accept       flags (SOCK_*)
-//   connect      data = sockaddr, length = its bytes
-//   recv send    data, length, flags (MSG_*)
+//   accept           flags (SOCK_*)
+//   connect          data = sockaddr, length = its bytes
+//   recv send        data, length, flags (MSG_*)
 //   recvmsg sendmsg  data = msghdr, flags
-//   read write   data, length, offset          readv writev  data = iovec array, length = count,
-//   offset read_fixed write_fixed  as read and write, buffer_index openat2      path, data =
-//   open_how         close         - fsync        flags (fsync_data_only) fallocate     flags
-//   = mode, offset, length ftruncate    length                        statx         path, flags
-//   (AT_*), length = mask, data = statx renameat2    path, fd2, path2, flags       linkat path,
-//   fd2, path2, flags unlinkat     path, flags                   mkdirat       path, length = mode
-//   poll         flags = poll(2) events        shutdown      flags = how
-//   call         function, data
+//   read write       data, length, offset
+//   readv writev     data = iovec array, length = count, offset
+//   read_fixed write_fixed  as read and write, buffer_index
+//   splice           to fd at offset, from fd2 at offset2 (or op_no_offset), length, flags
+//                    (SPLICE_F_*)
+//   sendfile         to fd, from fd2 at offset2, length
+//   copy_file_range  to fd at offset, from fd2 at offset2, length
+//   openat2          path, data = open_how
+//   close            -
+//   fsync            flags (fsync_data_only)
+//   fallocate        flags = mode, offset, length
+//   ftruncate        length
+//   statx            path, flags (AT_*), length = mask, data = statx
+//   renameat2        path, fd2, path2, flags
+//   linkat           path, fd2, path2, flags
+//   unlinkat         path, flags
+//   mkdirat          path, length = mode
+//   poll             flags = poll(2) events
+//   shutdown         flags = how
+//   call             function, data
 #include "ops/table.hpp"
 
 #include <fcntl.h>
 #include <liburing.h>
 #include <linux/openat2.h>
 #include <poll.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -27,6 +40,7 @@
 #include <array>
 #include <cerrno>
 
+#include "kernel/sigpipe.hpp"
 #include "kernel/uapi.hpp"
 
 namespace sluice {
@@ -131,6 +145,39 @@ void fill_writev(const op_request& r, io_uring_sqe& sqe) {
 }
 std::int64_t perform_writev(const op_request& r) {
   return answer(::pwritev(r.fd, vectors(r), static_cast<int>(vector_count(r)), offset_of(r)));
+}
+
+// splice(2), copy_file_range(2) and the ring say "no offset" with a null pointer, or -1.
+loff_t* place_of(std::uint64_t offset, loff_t& place) {
+  place = static_cast<loff_t>(offset);
+  return offset == op_no_offset ? nullptr : &place;
+}
+
+void fill_splice(const op_request& r, io_uring_sqe& sqe) {
+  io_uring_prep_splice(&sqe, r.fd2, static_cast<std::int64_t>(r.offset2), r.fd, offset_of(r),
+                       clipped(r.length), r.flags);
+}
+std::int64_t perform_splice(const op_request& r) {
+  loff_t from = 0;
+  loff_t to = 0;
+  const kernel::sigpipe_guard no_signal;
+  return answer(::splice(r.fd2, place_of(r.offset2, from), r.fd, place_of(r.offset, to),
+                         clipped(r.length), r.flags));
+}
+
+// Waits for the disk, and for the socket unless that is non-blocking
+// (kernel-notes/sendfile_waits_by_socket_mode.md).
+std::int64_t perform_sendfile(const op_request& r) {
+  auto from = static_cast<off_t>(r.offset2);
+  const kernel::sigpipe_guard no_signal;
+  return answer(::sendfile(r.fd, r.fd2, &from, clipped(r.length)));
+}
+
+std::int64_t perform_copy_file_range(const op_request& r) {
+  loff_t from = 0;
+  loff_t to = 0;
+  return answer(::copy_file_range(r.fd2, place_of(r.offset2, from), r.fd, place_of(r.offset, to),
+                                  clipped(r.length), 0));
 }
 
 void fill_openat2(const op_request& r, io_uring_sqe& sqe) {
@@ -248,6 +295,12 @@ constexpr std::array<op_row, op_kind_count> rows{{
      carrier::worker, short_rule::resume},
     {op_kind::write_fixed, "write_fixed", IORING_OP_WRITE_FIXED, fill_write_fixed, perform_write,
      carrier::worker, short_rule::resume},
+    {op_kind::splice, "splice", IORING_OP_SPLICE, fill_splice, perform_splice, carrier::worker,
+     short_rule::final},
+    {op_kind::sendfile, "sendfile", -1, nullptr, perform_sendfile, carrier::worker,
+     short_rule::final},
+    {op_kind::copy_file_range, "copy_file_range", -1, nullptr, perform_copy_file_range,
+     carrier::worker, short_rule::final},
     {op_kind::openat2, "openat2", IORING_OP_OPENAT2, fill_openat2, perform_openat2, carrier::worker,
      short_rule::final},
     {op_kind::close, "close", IORING_OP_CLOSE, fill_close, perform_close, carrier::worker,
@@ -325,6 +378,14 @@ std::uint64_t drop_bytes(iovec*& first, std::uint64_t count, std::uint64_t bytes
 }  // namespace
 
 const op_row& row_of(op_kind kind) { return rows[static_cast<std::size_t>(kind)]; }
+
+carrier carrier_of(const op_request& request) {
+  switch (request.route) {
+    case op_route::worker: return carrier::worker;
+    case op_route::loop_thread: return carrier::inline_call;
+    default: return row_of(request.kind).by;
+  }
+}
 
 bool is_short(const op_request& request, std::uint64_t count) {
   if (request.accept_short) return false;

@@ -41,6 +41,9 @@ struct op_row {
 
 [[nodiscard]] const op_row& row_of(op_kind kind);
 
+// Who performs this request when no ring does: what its route asks for, else what its row says.
+[[nodiscard]] carrier carrier_of(const op_request& request);
+
 // The most that one call may be asked to move: MAX_RW_COUNT, kernel-notes/op_length_limit.md.
 inline constexpr std::uint64_t op_bytes_max = 0x7ffff000;
 

@@ -35,6 +35,7 @@
 #include "backend/loop.hpp"
 #include "kernel/clock.hpp"
 #include "kernel/fd.hpp"
+#include "kernel/pipe.hpp"
 #include "kernel/socket.hpp"
 #include "ops/table.hpp"
 #include "sluice/scope.hpp"
@@ -608,6 +609,86 @@ TEST_CASE("every file operation is carried out, with the result of its system ca
   bench b;
   const temp_dir dir;
   CHECK(file_operations(b, dir) == expected_file_results());
+}
+
+// A splice or copy from `from` to `to`, a descriptor each with its offset.
+struct place {
+  int fd;
+  std::uint64_t offset = op_no_offset;
+};
+inline op_request moving(op_kind kind, place from, place to, std::uint64_t length,
+                         op_route route = op_route::automatic) {
+  op_request r = request_of(kind, to.fd);
+  r.offset = to.offset;
+  r.fd2 = from.fd;
+  r.offset2 = from.offset;
+  r.length = length;
+  r.route = route;
+  return r;
+}
+
+TEST_CASE("bytes are spliced from file to pipe to file, at their offsets, by every route") {
+  for (const op_route route : {op_route::automatic, op_route::worker, op_route::loop_thread}) {
+    bench b;
+    const temp_dir dir;
+    const kernel::unique_fd from(dir.open("from"));
+    const kernel::unique_fd to(dir.open("to"));
+    const std::vector<std::byte> written = pattern(41, 0, 10'000);
+    REQUIRE(::write(from.get(), written.data(), written.size()) == 10'000);
+    const result<kernel::pipe> pipe = kernel::pipe::make(65'536);
+    REQUIRE(pipe.has_value());
+    CHECK(b.run(moving(op_kind::splice, {from.get(), 100}, {pipe->write_end()}, 5000, route)) ==
+          5000);
+    CHECK(b.run(moving(op_kind::splice, {pipe->read_end()}, {to.get(), 7}, 5000, route)) == 5000);
+    std::vector<std::byte> got(5000);
+    REQUIRE(::pread(to.get(), got.data(), got.size(), 7) == 5000);
+    CHECK(support::is_pattern(got, 41, 100));
+    CHECK(pipe->is_empty());
+    // At the end of the file: nothing.
+    CHECK(b.run(moving(op_kind::splice, {from.get(), 10'000}, {pipe->write_end()}, 5, route)) == 0);
+  }
+}
+
+TEST_CASE("a full pipe or socket says EAGAIN, and that is the result where it is asked for") {
+  for (const op_route route : {op_route::automatic, op_route::worker, op_route::loop_thread}) {
+    bench b;
+    const temp_dir dir;
+    const kernel::unique_fd from(dir.open("from"));
+    REQUIRE(::ftruncate(from.get(), 64 << 20) == 0);
+    const stream_pair pair = stream_pair::tcp();
+    const kernel::non_blocking_scope non_blocking(pair.ours());
+    op_request sending = moving(op_kind::sendfile, {from.get(), 0}, {pair.ours()}, 64 << 20, route);
+    if (route == op_route::automatic) sending.route = op_route::worker;
+    sending.accept_again = true;
+    std::int64_t moved = 1;
+    for (int i = 0; i < 100 && moved > 0; ++i) moved = b.run(sending);
+    CHECK(moved == -EAGAIN);
+    CHECK(b.counters.ops.retried.get() == 0);
+
+    const result<kernel::pipe> pipe = kernel::pipe::make(4096);
+    REQUIRE(pipe.has_value());
+    op_request filling = moving(op_kind::splice, {from.get(), 0}, {pipe->write_end()}, 4096, route);
+    filling.flags = SPLICE_F_NONBLOCK;
+    filling.accept_again = true;
+    CHECK(b.run(filling) == 4096);
+    CHECK(b.run(filling) == -EAGAIN);
+  }
+}
+
+TEST_CASE("a file is copied into another by the kernel") {
+  bench b;
+  const temp_dir dir;
+  const kernel::unique_fd from(dir.open("from"));
+  const kernel::unique_fd to(dir.open("to"));
+  const std::vector<std::byte> written = pattern(42, 0, 9000);
+  REQUIRE(::write(from.get(), written.data(), written.size()) == 9000);
+  const std::int64_t copied =
+      b.run(moving(op_kind::copy_file_range, {from.get(), 1000}, {to.get(), 3}, 9000));
+  if (copied == -EXDEV || copied == -EOPNOTSUPP || copied == -ENOSYS) return;
+  CHECK(copied == 8000);
+  std::vector<std::byte> got(8000);
+  REQUIRE(::pread(to.get(), got.data(), got.size(), 3) == 8000);
+  CHECK(support::is_pattern(got, 42, 1000));
 }
 
 TEST_CASE("a fixed write without registered buffers is refused or whole") {

@@ -267,4 +267,31 @@ TEST_CASE("polling a descriptor that is none is EBADF, as the ring says it") {
   CHECK(perform(request_of(op_kind::poll, 1'000'000, nullptr, 0, 0, 1)) == -EBADF);
 }
 
+TEST_CASE("a splice names both ends, each with its offset or none") {
+  op_request r = request_of(op_kind::splice, 77);
+  r.fd2 = 78;
+  r.offset = 11;
+  r.offset2 = op_no_offset;
+  r.length = 4096;
+  r.flags = 2;
+  io_uring_sqe sqe{};
+  row_of(op_kind::splice).fill_sqe(r, sqe);
+  CHECK(sqe.fd == 77);
+  CHECK(sqe.splice_fd_in == 78);
+  CHECK(sqe.off == 11);
+  CHECK(sqe.splice_off_in == op_no_offset);
+  CHECK(sqe.len == 4096);
+  CHECK(sqe.splice_flags == 2);
+}
+
+TEST_CASE("a route says who performs a request, else its row does") {
+  op_request r = request_of(op_kind::splice, 3);
+  CHECK(carrier_of(r) == carrier::worker);
+  r.route = op_route::loop_thread;
+  CHECK(carrier_of(r) == carrier::inline_call);
+  r.route = op_route::worker;
+  CHECK(carrier_of(r) == carrier::worker);
+  CHECK(carrier_of(request_of(op_kind::recv, 3)) == carrier::readable);
+}
+
 }  // namespace

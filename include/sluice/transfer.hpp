@@ -20,7 +20,8 @@ namespace sluice {
 // How a transfer is carried out (the planner's choice).
 enum class path : std::uint8_t {
   direct,  // aligned leases, O_DIRECT: one CPU copy
-  copy,    // through the page cache: two CPU copies
+  copy,    // through the page cache and leases: two CPU copies
+  splice,  // through the page cache, past our memory: one CPU copy in, none out
 };
 [[nodiscard]] SLUICE_API const char* name(path p);
 
@@ -79,16 +80,27 @@ class SLUICE_API span_writer {
   std::unique_ptr<state> state_;
 };
 
+// Whether anybody writes to a file, or cuts it, from the moment a send of it begins until the peer
+// has the last byte. A spliced page is the file's own: what is written to it later is what the peer
+// gets (kernel-notes/spliced_page_shows_later_writes.md).
+enum class file_content : std::uint8_t {
+  may_change,  // sent from a copy, taken page by page
+  unchanging,  // written once and then only replaced as a whole: publish() makes such files
+};
+
 struct send_options {
   std::uint64_t length = 0;         // of the range
   std::uint64_t offset = 0;         // in the file
   std::span<const std::byte> head;  // sent before the payload, in one packet with its beginning
+  file_content content = file_content::may_change;  // unchanging lets path auto splice
 };
 
 // Sends exactly `length` bytes of the file after `head`. A file that shrinks meanwhile gives
-// code::end_of_stream and the stream must be closed: no filler bytes are sent. ENOBUFS: no block
-// became free within twice sluice.send.timeout_ms. While others wait for blocks a peer must take
-// each of its own within sluice.send.timeout_ms, or is too slow.
+// code::end_of_stream and the stream must be closed: no filler bytes are sent. Other errors: EPIPE,
+// ECONNRESET, ETIMEDOUT (nothing taken for sluice.send.timeout_ms), code::too_slow, EIO, ECANCELED,
+// ENOBUFS (no block became free in twice that time), code::path_unavailable (a forced path that
+// cannot work here). While others wait for blocks a peer must take each of its own within
+// sluice.send.timeout_ms, or is too slow. The socket is non-blocking while a splice runs.
 [[nodiscard]] SLUICE_API task<result<receipt>> send_from_file(stream& to, file& from,
                                                               send_options options);
 

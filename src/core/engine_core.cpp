@@ -31,6 +31,9 @@ result<std::unique_ptr<engine_core>> engine_core::make(const sluice::knobs& sett
     return std::unexpected(backend.error());
   }
   made->loop_ = std::make_unique<sluice::loop>(*made->backend_, made->counters_);
+  made->pipes_ = std::make_unique<pipe_pool>(
+      made->values_.splice, kernel::pipes_per_user(made->values_.splice.pipe_bytes), *made->loop_,
+      made->counters_.splice);
   made->closer_ = std::make_unique<sluice::closer>(*made->loop_);
   if (const result<void> memory = made->make_memory(); !memory) {
     return std::unexpected(memory.error());
@@ -49,6 +52,10 @@ engine_core::engine_core(const sluice::knobs& settings, log_callback log)
   tried_.proc_self_fd = capabilities_.add("proc_self_fd", no_proc == 0, code_name(no_proc));
   tried_.unnamed_files = capabilities_.add("unnamed_files", tried_.proc_self_fd,
                                            "no /proc/self/fd to name them by (linkat)");
+  const int no_splice = kernel::try_splice();
+  const int no_sendfile = kernel::try_sendfile();
+  tried_.splice = capabilities_.add("splice", no_splice == 0 && no_sendfile == 0,
+                                    code_name(no_splice != 0 ? no_splice : no_sendfile));
 }
 
 engine_core::~engine_core() {

@@ -17,6 +17,7 @@
 #include "kernel/fd.hpp"
 #include "memory/arena.hpp"
 #include "memory/buffer_pool.hpp"
+#include "memory/pipe_pool.hpp"
 #include "memory/registration.hpp"
 #include "sluice/engine.hpp"
 #include "tuning/counter_values.hpp"
@@ -26,11 +27,12 @@ namespace sluice {
 
 class ring_backend;
 
-// What file operations ask of the capability table, looked up once.
+// What file operations and transfers ask of the capability table, looked up once.
 struct file_capabilities {
   bool openat2 = false;
   bool proc_self_fd = false;
   bool unnamed_files = false;  // O_TMPFILE files can be given a name; each directory is tried
+  bool splice = false;         // splice(2) and sendfile(2)
 };
 
 // Loop thread only, but for stop, wake and reading counters.
@@ -45,6 +47,7 @@ class engine_core {
   [[nodiscard]] backend& carrier() { return *backend_; }
   [[nodiscard]] buffer_class& blocks() { return *blocks_; }
   [[nodiscard]] buffer_class& heads() { return *heads_; }
+  [[nodiscard]] pipe_pool& pipes() { return *pipes_; }
   [[nodiscard]] sluice::closer& closer() { return *closer_; }
   [[nodiscard]] tuning::counters& counters() { return counters_; }
   [[nodiscard]] const tuning::knob_values& values() const { return values_; }
@@ -99,6 +102,7 @@ class engine_core {
   std::unique_ptr<registration> registered_;
   std::unique_ptr<buffer_class> blocks_;
   std::unique_ptr<buffer_class> heads_;
+  std::unique_ptr<pipe_pool> pipes_;
   std::unique_ptr<sluice::closer> closer_;
   task_set tasks_;
   std::uint64_t tasks_begun_ = 0;

@@ -5,6 +5,8 @@ namespace {
 
 constexpr std::uint64_t page_bytes = 4096;  // leases begin on a page
 
+constexpr const char* no_splice = "splice or sendfile is not allowed here";
+
 // Why O_DIRECT cannot carry the range, or null.
 const char* direct_obstacle(const range_request& request, const kernel::direct_alignment& file,
                             std::uint64_t block_bytes) {
@@ -16,34 +18,66 @@ const char* direct_obstacle(const range_request& request, const kernel::direct_a
   return nullptr;
 }
 
-plan choose(tuning::path_choice wanted, const char* obstacle, bool long_enough,
-            const char* forced_direct, const char* forced_copy) {
-  if (wanted == tuning::path_choice::copy) return {path::copy, forced_copy};
-  if (wanted == tuning::path_choice::direct) {
-    if (obstacle != nullptr) return {path::direct, obstacle, true};
-    return {path::direct, forced_direct};
+// A path that a knob asks for is taken, or refused with what is in its way: never another one.
+plan forced(path wanted, const char* obstacle, const char* by_knob) {
+  if (obstacle != nullptr) return {wanted, obstacle, true};
+  return {wanted, by_knob};
+}
+
+plan choose_send(const range_request& request, const char* no_direct,
+                 const engine_capabilities& engine, const tuning::send_knobs& knobs) {
+  const bool long_for_direct = request.length >= knobs.direct_min_bytes;
+  if (long_for_direct && no_direct == nullptr) {
+    return {path::direct, "auto: long and the filesystem takes O_DIRECT"};
   }
-  if (!long_enough) return {path::copy, "auto: shorter than direct_min_bytes"};
-  if (obstacle != nullptr) return {path::copy, obstacle};
-  return {path::direct, "auto: long and the filesystem takes O_DIRECT"};
+  const char* by_copy = nullptr;
+  if (request.length < knobs.splice_min_bytes) {
+    by_copy = "auto: shorter than splice_min_bytes";
+  } else if (request.content != file_content::unchanging) {
+    by_copy = "auto: the file may change meanwhile";
+  } else if (!engine.splice) {
+    by_copy = no_splice;
+  }
+  if (by_copy == nullptr) return {path::splice, "auto: the file does not change meanwhile"};
+  return {path::copy, long_for_direct ? no_direct : by_copy};
 }
 
 }  // namespace
 
 plan plan_receive(const range_request& request, const kernel::direct_alignment& file,
-                  std::uint64_t block_bytes, const tuning::receive_knobs& knobs) {
-  return choose(knobs.path, direct_obstacle(request, file, block_bytes),
-                request.length >= knobs.direct_min_bytes, "forced by sluice.receive.path=direct",
-                "forced by sluice.receive.path=copy");
+                  const engine_capabilities& engine, const tuning::receive_knobs& knobs) {
+  const char* no_direct = direct_obstacle(request, file, engine.block_bytes);
+  switch (knobs.path) {
+    case tuning::path_choice::direct:
+      return forced(path::direct, no_direct, "forced by sluice.receive.path=direct");
+    case tuning::path_choice::copy: return {path::copy, "forced by sluice.receive.path=copy"};
+    case tuning::path_choice::splice:
+      return forced(path::splice, engine.splice ? nullptr : no_splice,
+                    "forced by sluice.receive.path=splice");
+    default: break;
+  }
+  // Never splice by itself: its one copy, into the page cache, costs more than both of the copy
+  // path's wherever that was measured (kernel-notes/splice_via.md).
+  if (request.length < knobs.direct_min_bytes) {
+    return {path::copy, "auto: shorter than direct_min_bytes"};
+  }
+  if (no_direct != nullptr) return {path::copy, no_direct};
+  return {path::direct, "auto: long and the filesystem takes O_DIRECT"};
 }
 
 plan plan_send(const range_request& request, const kernel::direct_alignment& file,
-               std::uint64_t block_bytes, const tuning::send_knobs& knobs) {
+               const engine_capabilities& engine, const tuning::send_knobs& knobs) {
   // A read may begin before the range: only the alignment of memory and blocks matters.
-  const range_request from_aligned{0, request.length};
-  return choose(knobs.path, direct_obstacle(from_aligned, file, block_bytes),
-                request.length >= knobs.direct_min_bytes, "forced by sluice.send.path=direct",
-                "forced by sluice.send.path=copy");
+  const char* no_direct = direct_obstacle({}, file, engine.block_bytes);
+  switch (knobs.path) {
+    case tuning::path_choice::direct:
+      return forced(path::direct, no_direct, "forced by sluice.send.path=direct");
+    case tuning::path_choice::copy: return {path::copy, "forced by sluice.send.path=copy"};
+    case tuning::path_choice::splice:
+      return forced(path::splice, engine.splice ? nullptr : no_splice,
+                    "forced by sluice.send.path=splice");
+    default: return choose_send(request, no_direct, engine, knobs);
+  }
 }
 
 }  // namespace sluice

@@ -18,12 +18,19 @@ struct plan {
 struct range_request {
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
+  file_content content = file_content::may_change;  // of a file that is sent
 };
 
-// `block_bytes` is the size of a lease: direct transfers move whole blocks.
+// What the engine can do, as far as it decides between paths.
+struct engine_capabilities {
+  std::uint64_t block_bytes = 0;  // size of a lease: direct transfers move whole blocks
+  bool splice = false;            // splice(2) and sendfile(2) are allowed
+};
+
 [[nodiscard]] plan plan_receive(const range_request& request, const kernel::direct_alignment& file,
-                                std::uint64_t block_bytes, const tuning::receive_knobs& knobs);
+                                const engine_capabilities& engine,
+                                const tuning::receive_knobs& knobs);
 [[nodiscard]] plan plan_send(const range_request& request, const kernel::direct_alignment& file,
-                             std::uint64_t block_bytes, const tuning::send_knobs& knobs);
+                             const engine_capabilities& engine, const tuning::send_knobs& knobs);
 
 }  // namespace sluice

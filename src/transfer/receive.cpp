@@ -1,4 +1,4 @@
-// Socket to file. Both paths are one flow: lease a block, fill it, write it behind the next
+// Socket to file. Two paths are one flow: lease a block, fill it, write it behind the next
 // receive. They differ in what the file is given:
 //   direct  whole aligned blocks by O_DIRECT; the prefix is copied into the first block so that
 //   everything after it
@@ -6,6 +6,7 @@
 //           (kernel-notes/padded_tail_then_truncate.md)
 //   copy    exactly the bytes received, the prefix as a part of its own, through the page cache; no
 //   memcpy
+// The third, splice, passes by our memory: receive_spliced.cpp.
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -13,18 +14,22 @@
 #include <utility>
 
 #include "core/this_scope.hpp"
-#include "kernel/clock.hpp"
 #include "kernel/socket.hpp"
-#include "sluice/transfer.hpp"
-#include "storage/file_state.hpp"
 #include "storage/reserve.hpp"
 #include "storage/write_window.hpp"
 #include "transfer/planner.hpp"
+#include "transfer/receiving.hpp"
 #include "transfer/stall_watch.hpp"
 
 namespace sluice {
 
-const char* name(path p) { return p == path::direct ? "direct" : "copy"; }
+const char* name(path p) {
+  switch (p) {
+    case path::direct: return "direct";
+    case path::splice: return "splice";
+    default: return "copy";
+  }
+}
 
 namespace {
 
@@ -34,22 +39,6 @@ constexpr std::size_t copy_depth_max = 4;
 std::uint64_t rounded_up(std::uint64_t bytes, std::uint64_t unit) {
   return (bytes + unit - 1) / unit * unit;
 }
-
-// What one receive_to_file works with.
-struct receiving {
-  stream& from;
-  file_state& into;
-  receive_options options;
-  receipt& so_far;
-  std::uint64_t unit = 1;  // of the file offsets written: the alignment for direct, 1 for copy
-  std::uint64_t begun_ns = 0;
-  std::uint64_t received = 0;  // of options.length, the prefix included
-
-  [[nodiscard]] bool direct() const { return so_far.path == path::direct; }
-  [[nodiscard]] std::chrono::nanoseconds elapsed() const {
-    return std::chrono::nanoseconds(kernel::now_ns() - static_cast<std::int64_t>(begun_ns));
-  }
-};
 
 // Whether the padding of the tail, and cutting it off again, would take bytes of the file that lie
 // behind the range.
@@ -63,8 +52,9 @@ bool tail_would_harm(const receiving& r, const kernel::direct_alignment& alignme
 result<void> choose_path(receiving& r) {
   const tuning::knob_values& values = r.into.core.values();
   const kernel::direct_alignment alignment = kernel::alignment_of(r.into.fd.get());
-  plan chosen = plan_receive({r.options.offset, r.options.length}, alignment,
-                             values.memory.block_bytes, values.receive);
+  plan chosen =
+      plan_receive({r.options.offset, r.options.length}, alignment,
+                   {values.memory.block_bytes, r.into.core.tried().splice}, values.receive);
   if (chosen.chosen == path::direct && !chosen.refused && tail_would_harm(r, alignment)) {
     const bool forced = values.receive.path == tuning::path_choice::direct;
     chosen = {forced ? path::direct : path::copy, "the range ends unaligned inside the file",
@@ -82,7 +72,7 @@ result<void> choose_path(receiving& r) {
   }
   r.so_far.path = chosen.chosen;
   r.so_far.reason = chosen.reason;
-  r.so_far.copies = chosen.chosen == path::direct ? 1 : 2;
+  r.so_far.copies = chosen.chosen == path::copy ? 2 : 1;
   r.unit = chosen.chosen == path::direct ? alignment.offset_bytes : 1;
   return {};
 }
@@ -239,6 +229,11 @@ task<result<void>> cut_padding(receiving& r) {
 task<result<void>> carry_out(receiving& r) {
   const result<void> reserved = co_await reserve_body(r);
   if (!reserved) co_return reserved;
+  if (r.so_far.path == path::splice) {
+    const int failure = co_await receive_spliced(r);
+    if (failure != 0) co_return fail(failure, "splice", "receive_to_file");
+    co_return result<void>{};
+  }
   write_window window(r.into, window_depth(r), co_await this_scope{});
   const int failure = co_await receive_blocks(r, window);
   const result<void> written = co_await window.drained();
@@ -253,7 +248,12 @@ void count(receiving& r, bool whole) {
   tuning::receive_counters& counters = r.into.core.counters().receive;
   counters.bytes.add(r.received);
   counters.copied_bytes.add(r.so_far.copied_bytes);
-  if (whole) (r.direct() ? counters.transfers_direct : counters.transfers_copy).add();
+  if (!whole) return;
+  switch (r.so_far.path) {
+    case path::direct: counters.transfers_direct.add(); break;
+    case path::copy: counters.transfers_copy.add(); break;
+    case path::splice: counters.transfers_splice.add(); break;
+  }
 }
 
 }  // namespace
@@ -266,6 +266,8 @@ task<result<receipt>> receive_to_file(stream& from, file& into, receive_options 
   r.begun_ns = static_cast<std::uint64_t>(kernel::now_ns());
   if (options.prefix.size() > options.length)
     co_return fail(EINVAL, "receive_to_file", "prefix longer than length");
+  if (options.length > op_no_offset / 2 - std::min(options.offset, op_no_offset / 2))
+    co_return fail(EINVAL, "receive_to_file", "a range past 2^63");
   const result<void> chosen = choose_path(r);
   if (!chosen) co_return std::unexpected(chosen.error());
   const result<void> done = co_await carry_out(r);

@@ -1,5 +1,6 @@
-// File to socket, through leases: blocks are read ahead of the send, by O_DIRECT (direct) or from
-// the page cache (copy), and leave in order. The head goes with the first block, in one call.
+// File to socket. Through leases: blocks are read ahead of the send, by O_DIRECT (direct) or from
+// the page cache (copy), and leave in order; the head goes with the first block, in one call. The
+// path splice, past our memory, is in send_spliced.cpp.
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -7,28 +8,22 @@
 #include <utility>
 
 #include "core/this_scope.hpp"
-#include "kernel/clock.hpp"
-#include "sluice/transfer.hpp"
-#include "storage/file_state.hpp"
 #include "storage/read_ahead.hpp"
 #include "transfer/planner.hpp"
+#include "transfer/sending.hpp"
 #include "transfer/stall_watch.hpp"
 
 namespace sluice {
 namespace {
 
-struct sending {
-  stream& to;
-  file_state& from;
-  send_options options;
-  receipt so_far;
-  std::uint64_t unit = 1;
-  std::int64_t begun_ns = 0;
+std::uint32_t copies_of(path p) { return p == path::splice ? 0 : p == path::direct ? 1 : 2; }
 
-  [[nodiscard]] std::chrono::nanoseconds elapsed() const {
-    return std::chrono::nanoseconds(kernel::now_ns() - begun_ns);
-  }
-};
+void take_path(sending& s, const plan& chosen, const kernel::direct_alignment& alignment) {
+  s.so_far.path = chosen.chosen;
+  s.so_far.reason = chosen.reason;
+  s.so_far.copies = copies_of(chosen.chosen);
+  s.unit = chosen.chosen == path::direct ? alignment.offset_bytes : 1;
+}
 
 result<void> choose_path(sending& s) {
   const tuning::knob_values& values = s.from.core.values();
@@ -37,8 +32,8 @@ result<void> choose_path(sending& s) {
   const bool may_be_direct = values.send.path == tuning::path_choice::direct ||
                              s.options.length >= values.send.direct_min_bytes;
   if (may_be_direct) alignment = kernel::alignment_of(fd);
-  plan chosen = plan_send({s.options.offset, s.options.length}, alignment,
-                          values.memory.block_bytes, values.send);
+  plan chosen = plan_send({s.options.offset, s.options.length, s.options.content}, alignment,
+                          {values.memory.block_bytes, s.from.core.tried().splice}, values.send);
   if (chosen.refused) return fail(code::path_unavailable, "send_from_file", chosen.reason);
   if (may_be_direct && kernel::set_direct(fd, chosen.chosen == path::direct) != 0) {
     if (values.send.path == tuning::path_choice::direct) {
@@ -46,10 +41,7 @@ result<void> choose_path(sending& s) {
     }
     chosen = {path::copy, "O_DIRECT refused by the filesystem"};
   }
-  s.so_far.path = chosen.chosen;
-  s.so_far.reason = chosen.reason;
-  s.so_far.copies = chosen.chosen == path::direct ? 1 : 2;
-  s.unit = chosen.chosen == path::direct ? alignment.offset_bytes : 1;
+  take_path(s, chosen, alignment);
   return {};
 }
 
@@ -65,12 +57,11 @@ std::uint64_t left_in(const msghdr& message) {
   return bytes;
 }
 
-// The head, and blocks as they come. One coroutine frame for all of them.
+// What is left of the head, and blocks as they come. One coroutine frame for all of them.
 task<int> send_blocks(sending& s, read_ahead& blocks) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
   const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
-  std::span<const std::byte> head = s.options.head;
-  while (!blocks.finished() || !head.empty()) {
+  while (!blocks.finished() || !s.head.empty()) {
     std::span<const std::byte> payload;
     if (!blocks.finished()) {
       if (blocks.needs_lease()) {
@@ -87,12 +78,12 @@ task<int> send_blocks(sending& s, read_ahead& blocks) {
       if (blocks.failure() != 0) co_return blocks.failure();
       blocks.begin_more();
     }
-    std::array<iovec, 2> parts{{{const_cast<std::byte*>(head.data()), head.size()},
+    std::array<iovec, 2> parts{{{const_cast<std::byte*>(s.head.data()), s.head.size()},
                                 {const_cast<std::byte*>(payload.data()), payload.size()}}};
     msghdr message{};
     message.msg_iov = parts.data();
     message.msg_iovlen = parts.size();
-    head = {};
+    s.head = {};
     for (std::uint64_t left = left_in(message); left > 0; left = left_in(message)) {
       op_request request;
       request.kind = op_kind::sendmsg;
@@ -112,32 +103,62 @@ task<int> send_blocks(sending& s, read_ahead& blocks) {
       ++s.so_far.short_ops;
     }
     blocks.give_back();
-    s.so_far.bytes += payload.size();
-    if (s.so_far.first_byte.count() == 0) s.so_far.first_byte = s.elapsed();
+    s.count_moved(payload.size());
   }
   co_return 0;
+}
+
+task<int> send_leased(sending& s) {
+  read_ahead blocks(s.from, {s.options.offset, s.options.length, s.unit}, depth_of(s),
+                    co_await this_scope{});
+  const int failure = co_await send_blocks(s, blocks);
+  co_await blocks.drained();
+  s.so_far.ops += blocks.ops();
+  // Back to the page cache: whoever uses the file next knows nothing of alignment.
+  if (s.so_far.path == path::direct) (void)kernel::set_direct(s.from.fd.get(), false);
+  co_return failure;
+}
+
+// A file or socket that cannot be spliced is found out by trying; unless splice was forced the
+// payload is then sent by copy, behind a head that may be on its way.
+task<int> carry_out(sending& s) {
+  if (s.so_far.path != path::splice) co_return co_await send_leased(s);
+  const int failure = co_await send_spliced(s);
+  if (failure != EOPNOTSUPP || s.so_far.bytes > 0) co_return failure;
+  if (s.from.core.values().send.path == tuning::path_choice::splice) {
+    co_return code::path_unavailable;
+  }
+  take_path(s, {path::copy, "splice refused by the filesystem or socket"}, {});
+  co_return co_await send_leased(s);
+}
+
+void count(sending& s, bool whole) {
+  tuning::send_counters& counters = s.from.core.counters().send;
+  counters.bytes.add(s.so_far.bytes);
+  if (!whole) return;
+  counters.transfers.add();
+  switch (s.so_far.path) {
+    case path::direct: counters.transfers_direct.add(); break;
+    case path::copy: counters.transfers_copy.add(); break;
+    case path::splice: counters.transfers_splice.add(); break;
+  }
 }
 
 }  // namespace
 
 task<result<receipt>> send_from_file(stream& to, file& from, send_options options) {
-  sending s{to, from.state(), options, {}};
+  sending s{to, from.state(), options, {}, options.head};
   s.begun_ns = kernel::now_ns();
+  if (options.length > op_no_offset / 2 - std::min(options.offset, op_no_offset / 2)) {
+    co_return fail(EINVAL, "send_from_file", "a range past 2^63");
+  }
   const result<void> chosen = choose_path(s);
   if (!chosen) co_return std::unexpected(chosen.error());
-  read_ahead blocks(s.from, {options.offset, options.length, s.unit}, depth_of(s),
-                    co_await this_scope{});
-  const int failure = co_await send_blocks(s, blocks);
-  co_await blocks.drained();
-  // Back to the page cache: whoever uses the file next knows nothing of alignment.
-  if (s.so_far.path == path::direct) (void)kernel::set_direct(s.from.fd.get(), false);
-  s.so_far.ops += blocks.ops();
+  const int failure = co_await carry_out(s);
   s.so_far.last_byte = s.elapsed();
   s.so_far.stored = s.so_far.last_byte;
-  tuning::send_counters& counters = s.from.core.counters().send;
-  counters.bytes.add(s.so_far.bytes);
+  count(s, failure == 0);
   if (failure != 0) co_return fail(failure, "send", "send_from_file");
-  counters.transfers.add();
   co_return s.so_far;
 }
 

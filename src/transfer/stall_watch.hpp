@@ -4,7 +4,9 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "sluice/result.hpp"
 
@@ -42,6 +44,35 @@ class stall_watch {
  private:
   static constexpr std::chrono::nanoseconds default_interval = std::chrono::seconds(30);
   stall_limits limits_;
+};
+
+// The same for transfers that wait for a descriptor and then try, in steps too small to be timed
+// one by one: a wait that runs out may still find something to move.
+class pace {
+ public:
+  pace(const stall_limits& limits, std::int64_t now_ns) : watch_(limits), begun_ns_(now_ns) {}
+
+  // The timeout for the next wait; zero: none.
+  [[nodiscard]] std::chrono::nanoseconds interval() const { return watch_.interval(); }
+  // After a wait: 0 try again, else why the transfer ends.
+  int waited(const result<std::size_t>& ready) {
+    late_ = !ready && ready.error().code == ETIMEDOUT;
+    return ready || late_ ? 0 : ready.error().code;
+  }
+  // After a try that moved `bytes`: the same.
+  int tried(std::uint64_t bytes, std::int64_t now_ns) {
+    if (std::exchange(late_, false) && bytes == 0) return ETIMEDOUT;
+    bytes_ += bytes;
+    if (interval().count() == 0 || now_ns - begun_ns_ < interval().count()) return 0;
+    begun_ns_ = now_ns;
+    return watch_.verdict(std::exchange(bytes_, 0), false);  // no block is held
+  }
+
+ private:
+  const stall_watch watch_;
+  std::int64_t begun_ns_;    // of the interval
+  std::uint64_t bytes_ = 0;  // moved in it
+  bool late_ = false;        // the last wait ran out
 };
 
 }  // namespace sluice

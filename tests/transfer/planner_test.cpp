@@ -21,6 +21,7 @@ constexpr std::string_view block_unaligned =
     "sluice.memory.block_bytes is no multiple of the alignment";
 constexpr std::string_view range_unaligned = "the range begins unaligned";
 constexpr std::string_view too_short = "auto: shorter than direct_min_bytes";
+constexpr std::string_view no_splice = "splice or sendfile is not allowed here";
 constexpr std::string_view long_enough = "auto: long and the filesystem takes O_DIRECT";
 
 struct row {
@@ -31,11 +32,14 @@ struct row {
   path chosen;
   std::string_view reason;
   bool refused;
+  bool can_splice = true;
 };
 
 constexpr auto automatic = tuning::path_choice::automatic;
 constexpr auto direct = tuning::path_choice::direct;
 constexpr auto copy = tuning::path_choice::copy;
+constexpr auto splice = tuning::path_choice::splice;
+constexpr auto stays = file_content::unchanging;
 
 void check(const plan& made, const row& wanted) {
   CAPTURE(wanted.reason);
@@ -49,6 +53,7 @@ void check(const plan& made, const row& wanted) {
 TEST_CASE("the path of a receive, row by row") {
   constexpr std::string_view forced_direct = "forced by sluice.receive.path=direct";
   constexpr std::string_view forced_copy = "forced by sluice.receive.path=copy";
+  constexpr std::string_view forced_splice = "forced by sluice.receive.path=splice";
   constexpr auto by_direct = path::direct;
   constexpr auto by_copy = path::copy;
   constexpr std::array rows{
@@ -75,31 +80,54 @@ TEST_CASE("the path of a receive, row by row") {
       row{direct, {0, 1'000'000}, {8192, 512}, block, by_direct, much_alignment, true},
       row{direct, {0, 1'000'000}, {512, 4096}, 2048, by_direct, block_unaligned, true},
       row{direct, {100, 1'000'000}, ordinary, block, by_direct, range_unaligned, true},
+      // forced to splice: wherever the kernel lets us, and never by itself
+      row{splice, {0, 1'000'000}, ordinary, block, path::splice, forced_splice, false},
+      row{splice, {3, 0}, none, block, path::splice, forced_splice, false},
+      row{splice, {0, 1'000'000}, ordinary, block, path::splice, no_splice, true, false},
+      row{automatic, {0, 1'000'000, stays}, none, block, by_copy, no_direct, false},
   };
   tuning::receive_knobs knobs;
   knobs.direct_min_bytes = 1000;
   std::set<std::string_view> reasons;
   for (const row& r : rows) {
     knobs.path = r.wanted;
-    check(plan_receive(r.range, r.file, r.block_bytes, knobs), r);
+    check(plan_receive(r.range, r.file, {r.block_bytes, r.can_splice}, knobs), r);
     reasons.insert(r.reason);
   }
-  CHECK(reasons.size() == 8);
+  CHECK(reasons.size() == 10);
 }
 
 TEST_CASE("the path of a send, row by row: a read may begin before the range") {
   constexpr std::string_view forced_direct = "forced by sluice.send.path=direct";
   constexpr std::string_view forced_copy = "forced by sluice.send.path=copy";
+  constexpr std::string_view forced_splice = "forced by sluice.send.path=splice";
+  constexpr std::string_view too_short_to_splice = "auto: shorter than splice_min_bytes";
+  constexpr std::string_view may_change = "auto: the file may change meanwhile";
+  constexpr std::string_view unchanging = "auto: the file does not change meanwhile";
   constexpr auto by_direct = path::direct;
+  constexpr auto by_splice = path::splice;
   constexpr auto by_copy = path::copy;
   constexpr std::array rows{
       row{automatic, {0, 1000}, ordinary, block, by_direct, long_enough, false},
       row{automatic, {100, 1000}, ordinary, block, by_direct, long_enough, false},
-      row{automatic, {0, 999}, ordinary, block, by_copy, too_short, false},
+      row{automatic, {0, 1000, stays}, ordinary, block, by_direct, long_enough, false},
       row{automatic, {0, 1000}, none, block, by_copy, no_direct, false},
       row{automatic, {0, 1000}, {8192, 512}, block, by_copy, much_alignment, false},
       row{automatic, {0, 1000}, {512, 4096}, 2048, by_copy, block_unaligned, false},
+      // auto, too short for direct or without it: spliced when long enough and unchanging
+      row{automatic, {0, 999}, ordinary, block, by_copy, may_change, false},
+      row{automatic, {0, 499}, ordinary, block, by_copy, too_short_to_splice, false},
+      row{automatic, {0, 499, stays}, ordinary, block, by_copy, too_short_to_splice, false},
+      row{automatic, {0, 500, stays}, ordinary, block, by_splice, unchanging, false},
+      row{automatic, {3, 999, stays}, none, block, by_splice, unchanging, false},
+      row{automatic, {0, 1000, stays}, none, block, by_splice, unchanging, false},
+      row{automatic, {0, 999, stays}, ordinary, block, by_copy, no_splice, false, false},
+      row{automatic, {0, 1000, stays}, none, block, by_copy, no_direct, false, false},
       row{copy, {0, 1000}, ordinary, block, by_copy, forced_copy, false},
+      row{copy, {0, 1000, stays}, ordinary, block, by_copy, forced_copy, false},
+      row{splice, {0, 1000}, ordinary, block, by_splice, forced_splice, false},
+      row{splice, {7, 0}, none, block, by_splice, forced_splice, false},
+      row{splice, {0, 1000}, ordinary, block, by_splice, no_splice, true, false},
       row{direct, {100, 1}, ordinary, block, by_direct, forced_direct, false},
       row{direct, {0, 1000}, none, block, by_direct, no_direct, true},
       row{direct, {0, 1000}, {8192, 512}, block, by_direct, much_alignment, true},
@@ -107,16 +135,20 @@ TEST_CASE("the path of a send, row by row: a read may begin before the range") {
   };
   tuning::send_knobs knobs;
   knobs.direct_min_bytes = 1000;
+  knobs.splice_min_bytes = 500;
+  std::set<std::string_view> reasons;
   for (const row& r : rows) {
     knobs.path = r.wanted;
-    check(plan_send(r.range, r.file, r.block_bytes, knobs), r);
+    check(plan_send(r.range, r.file, {r.block_bytes, r.can_splice}, knobs), r);
+    reasons.insert(r.reason);
   }
+  CHECK(reasons.size() == 11);
 }
 
 TEST_CASE("a threshold of zero sends even nothing by the direct path") {
   tuning::receive_knobs knobs;
   knobs.direct_min_bytes = 0;
-  CHECK(plan_receive({0, 0}, ordinary, block, knobs).chosen == path::direct);
+  CHECK(plan_receive({0, 0}, ordinary, {block, true}, knobs).chosen == path::direct);
 }
 
 }  // namespace

@@ -50,4 +50,41 @@ TEST_CASE("silence is ETIMEDOUT, too little is too slow, enough goes on") {
   }
 }
 
+constexpr std::int64_t second_ns = 1'000'000'000;
+const result<std::size_t> ready = 4;
+const result<std::size_t> ran_out = fail(ETIMEDOUT, "poll");
+
+TEST_CASE("a wait that runs out is forgiven when the next try moves something") {
+  pace p({5000, 0}, 0);
+  CHECK(p.waited(ran_out) == 0);
+  CHECK(p.tried(1, 5 * second_ns) == 0);
+  CHECK(p.waited(ran_out) == 0);
+  CHECK(p.tried(0, 10 * second_ns) == ETIMEDOUT);
+}
+
+TEST_CASE("a try that moves nothing after a wait in time is nothing to be judged") {
+  pace p({5000, 0}, 0);
+  CHECK(p.waited(ready) == 0);
+  CHECK(p.tried(0, second_ns) == 0);
+}
+
+TEST_CASE("a wait that failed ends the transfer with its error") {
+  pace p({5000, 0}, 0);
+  CHECK(p.waited(fail(ECANCELED, "poll")) == ECANCELED);
+}
+
+TEST_CASE("many small steps are judged together, once per interval") {
+  pace p({5000, 100}, 0);
+  CHECK(p.tried(499, 4 * second_ns) == 0);
+  CHECK(p.tried(1, 5 * second_ns) == 0);  // 500 bytes in five seconds
+  CHECK(p.tried(499, 9 * second_ns) == 0);
+  CHECK(p.tried(0, 10 * second_ns) == code::too_slow);
+}
+
+TEST_CASE("without limits nothing is ever too slow") {
+  pace p({0, 0}, 0);
+  CHECK(p.interval() == 0s);
+  CHECK(p.tried(0, 1000 * second_ns) == 0);
+}
+
 }  // namespace

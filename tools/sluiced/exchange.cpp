@@ -37,8 +37,11 @@ connection_field field_of(const exchange& x, bool persists) {
 }
 
 sluice::task<sluice::result<void>> send_payload(exchange& x, answer& a, const std::string& head) {
-  const sluice::send_options options{
-      .length = a.length, .offset = a.offset, .head = std::as_bytes(std::span(head))};
+  // A PUT replaces a file as a whole, so that what is open here stays as it is.
+  const sluice::send_options options{.length = a.length,
+                                     .offset = a.offset,
+                                     .head = std::as_bytes(std::span(head)),
+                                     .content = sluice::file_content::unchanging};
   const auto sent = co_await sluice::send_from_file(x.peer, *a.payload, options);
   if (!sent) co_return std::unexpected(sent.error());
   co_return sluice::result<void>{};

@@ -1,0 +1,205 @@
+// File to socket without a copy: the socket is given the pages of the cache. Two ways to say it:
+//   sendfile(2)   one call, through a pipe that the kernel keeps for the thread. The loop makes it
+//                 itself while the pages are in the cache, for it then waits for nothing; what has
+//                 to come from the disk first is left to a worker thread.
+//   the ring      IORING_OP_SPLICE into a pooled pipe and out of it: each a call that the kernel
+//                 hands to a thread of its own, so never the default (kernel-notes/splice_via.md).
+// The head goes first, held back by MSG_MORE until pages join it. The socket is non-blocking
+// meanwhile: a full one says EAGAIN, and is then polled.
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "kernel/page_cache.hpp"
+#include "kernel/socket.hpp"
+#include "transfer/sending.hpp"
+#include "transfer/stall_watch.hpp"
+
+namespace sluice {
+namespace {
+
+// What a try to give the socket more came to; a full socket took nothing.
+struct attempt {
+  std::uint64_t moved = 0;
+  int failure = 0;
+};
+attempt outcome_of(const result<std::size_t>& got) {
+  if (got) return {*got, 0};
+  return {0, got.error().code == EAGAIN ? 0 : got.error().code};
+}
+
+op_request head_request(const sending& s) {
+  op_request request;
+  request.kind = op_kind::send;
+  request.fd = s.to.fd();
+  request.flags = MSG_NOSIGNAL | MSG_WAITALL;
+  if (s.options.length > 0) request.flags |= MSG_MORE;
+  request.data = const_cast<std::byte*>(s.head.data());
+  request.length = s.head.size();
+  return request;
+}
+
+op_request writable_request(const sending& s) {
+  op_request request;
+  request.kind = op_kind::poll;
+  request.fd = s.to.fd();
+  request.flags = POLLOUT;
+  return request;
+}
+
+// The loop itself only where nothing can wait: the socket is non-blocking, and the pages are there.
+op_route route_of(const sending& s, std::uint64_t bytes) {
+  engine_core& core = s.from.core;
+  if (core.values().splice.via == tuning::splice_choice::pool) return op_route::worker;
+  if (!kernel::is_resident(s.from.fd.get(), s.next_offset(), bytes)) {
+    core.counters().splice.absent_chunks.add();
+    return op_route::worker;
+  }
+  core.counters().splice.inline_calls.add();
+  return op_route::loop_thread;
+}
+
+op_request sendfile_request(const sending& s) {
+  op_request request;
+  request.kind = op_kind::sendfile;
+  request.fd = s.to.fd();
+  request.fd2 = s.from.fd.get();
+  request.offset2 = s.next_offset();
+  request.length = std::min<std::uint64_t>(s.from.core.values().splice.chunk_bytes, s.left());
+  request.route = route_of(s, request.length);
+  request.accept_again = true;
+  return request;
+}
+
+op_request into_pipe_request(const sending& s, const kernel::pipe& into) {
+  op_request request;
+  request.kind = op_kind::splice;
+  request.fd = into.write_end();
+  request.offset = op_no_offset;
+  request.fd2 = s.from.fd.get();
+  request.offset2 = s.next_offset();
+  request.length = std::min<std::uint64_t>(into.bytes(), s.left());
+  return request;
+}
+
+op_request out_of_pipe_request(const sending& s, const kernel::pipe& from, std::uint64_t held) {
+  op_request request;
+  request.kind = op_kind::splice;
+  request.fd = s.to.fd();
+  request.offset = op_no_offset;
+  request.fd2 = from.read_end();
+  request.offset2 = op_no_offset;
+  request.length = held;
+  request.flags = SPLICE_F_NONBLOCK;
+  if (held < s.left()) request.flags |= SPLICE_F_MORE;
+  request.accept_again = true;
+  return request;
+}
+
+task<int> send_head(sending& s) {
+  const tuning::send_knobs& knobs = s.from.core.values().send;
+  const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+  while (!s.head.empty()) {
+    op_await send(s.from.core.loop(), head_request(s), watch.interval());
+    const result<std::size_t> sent = co_await send;
+    ++s.so_far.ops;
+    s.head = s.head.subspan(static_cast<std::size_t>(send.moved()));
+    if (sent) continue;
+    const int failure =
+        sent.error().code == ETIMEDOUT ? watch.verdict(send.moved(), false) : sent.error().code;
+    if (failure != 0) co_return failure;
+    ++s.so_far.short_ops;
+  }
+  co_return 0;
+}
+
+// One coroutine frame for all chunks: nothing is allocated per chunk.
+task<int> send_by_sendfile(sending& s) {
+  const tuning::send_knobs& knobs = s.from.core.values().send;
+  pace peer({knobs.timeout_ms, knobs.rate_min_bytes}, kernel::now_ns());
+  while (s.left() > 0) {
+    const op_request request = sendfile_request(s);
+    op_await sendfile(s.from.core.loop(), request);
+    const result<std::size_t> got = co_await sendfile;
+    ++s.so_far.ops;
+    const attempt a = outcome_of(got);
+    if (a.failure != 0) co_return a.failure;
+    if (got && a.moved == 0) co_return code::end_of_stream;  // the file is shorter than the range
+    s.count_moved(a.moved);
+    const int failure = peer.tried(a.moved, kernel::now_ns());
+    if (failure != 0) co_return failure;
+    if (a.moved == request.length) continue;
+    ++s.so_far.short_ops;
+    op_await polling(s.from.core.loop(), writable_request(s), peer.interval());
+    const int waited = peer.waited(co_await polling);
+    ++s.so_far.ops;
+    if (waited != 0) co_return waited;
+  }
+  co_return 0;
+}
+
+// A pipe only from one piece of the file to the next: taken empty, given back empty. Whoever ends
+// in between leaves bytes in it, and the pool then closes it.
+task<int> send_by_pipe(sending& s) {
+  const tuning::send_knobs& knobs = s.from.core.values().send;
+  pace peer({knobs.timeout_ms, knobs.rate_min_bytes}, kernel::now_ns());
+  while (s.left() > 0) {
+    pipe_await taking = s.from.core.pipes().take();
+    result<pipe_lease> pipe = co_await taking;
+    if (!pipe) co_return pipe.error().code;
+    op_await filling(s.from.core.loop(), into_pipe_request(s, **pipe));
+    const result<std::size_t> filled = co_await filling;
+    ++s.so_far.ops;
+    if (!filled) co_return filled.error().code;
+    if (*filled == 0) co_return code::end_of_stream;
+    for (std::uint64_t held = *filled; held > 0;) {
+      op_await emptying(s.from.core.loop(), out_of_pipe_request(s, **pipe, held));
+      const attempt a = outcome_of(co_await emptying);
+      ++s.so_far.ops;
+      if (a.failure != 0) co_return a.failure;
+      s.count_moved(a.moved);
+      held -= a.moved;
+      const int failure = peer.tried(a.moved, kernel::now_ns());
+      if (failure != 0) co_return failure;
+      if (held == 0) break;
+      ++s.so_far.short_ops;
+      op_await polling(s.from.core.loop(), writable_request(s), peer.interval());
+      const int waited = peer.waited(co_await polling);
+      ++s.so_far.ops;
+      if (waited != 0) co_return waited;
+    }
+  }
+  co_return 0;
+}
+
+bool says_cannot(int failure) {
+  return failure == EINVAL || failure == EOPNOTSUPP || failure == ENOSYS;
+}
+
+// Cut while its last pages were on their way: what the peer gets of them may be zeroes, so it must
+// not take the transfer for a whole one.
+bool was_cut(const sending& s) {
+  const result<kernel::inode_info> inode = kernel::inode_of(s.from.fd.get());
+  return !inode || inode->bytes < s.options.offset + s.options.length;
+}
+
+}  // namespace
+
+task<int> send_spliced(sending& s) {
+  const kernel::non_blocking_scope non_blocking(s.to.fd());
+  int failure = co_await send_head(s);
+  if (failure != 0) co_return failure;
+  if (s.from.core.values().splice.via == tuning::splice_choice::ring) {
+    failure = co_await send_by_pipe(s);
+  } else {
+    failure = co_await send_by_sendfile(s);
+  }
+  if (s.so_far.bytes == 0 && says_cannot(failure)) co_return EOPNOTSUPP;
+  if (failure == 0 && s.options.length > 0 && was_cut(s)) co_return code::end_of_stream;
+  co_return failure;
+}
+
+}  // namespace sluice

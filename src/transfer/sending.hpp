@@ -1,0 +1,40 @@
+// What one send_from_file works with, whatever its path.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "kernel/clock.hpp"
+#include "sluice/transfer.hpp"
+#include "storage/file_state.hpp"
+
+namespace sluice {
+
+struct sending {
+  stream& to;
+  file_state& from;
+  send_options options;
+  receipt so_far;
+  std::span<const std::byte> head;  // what of options.head is still to be sent
+  std::uint64_t unit = 1;           // of the file offsets read: the alignment for direct, else 1
+  std::int64_t begun_ns = 0;
+
+  [[nodiscard]] std::chrono::nanoseconds elapsed() const {
+    return std::chrono::nanoseconds(kernel::now_ns() - begun_ns);
+  }
+  [[nodiscard]] std::uint64_t left() const { return options.length - so_far.bytes; }
+  [[nodiscard]] std::uint64_t next_offset() const { return options.offset + so_far.bytes; }
+  void count_moved(std::uint64_t bytes) {
+    so_far.bytes += bytes;
+    if (bytes > 0 && so_far.first_byte.count() == 0) so_far.first_byte = elapsed();
+  }
+};
+
+// Sends the head and then the pages of the file themselves. 0, or why it ended; so_far says how far
+// it came. EOPNOTSUPP before the first byte of the file: this filesystem or socket cannot splice,
+// and the head is still whole in `head`, or gone.
+[[nodiscard]] task<int> send_spliced(sending& s);
+
+}  // namespace sluice

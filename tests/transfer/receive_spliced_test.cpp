@@ -1,0 +1,222 @@
+// Socket to file by splice, whoever splices: receive_test.cpp runs what all paths have in common.
+#include <cstring>
+#include <memory>
+
+#include "conformance/suite.hpp"
+#include "conformance/upload.hpp"
+#include "transfer/splice_ways.hpp"
+
+namespace {
+
+using namespace conformance;
+namespace code = sluice::code;
+
+template <class Check>
+void for_each_way(knob_list more, Check check) {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    for (const std::string& via : splice_ways::all()) {
+      CAPTURE(via);
+      world w(on, more);
+      REQUIRE(w.engine().set_knob("sluice.splice.via", via).has_value());
+      REQUIRE(w.engine().set_knob("sluice.receive.path", "splice").has_value());
+      check(w);
+    }
+  }
+}
+
+template <class Script>
+uploaded receive(world& w, const sluice::receive_options& body, Script script) {
+  stream_pair ends = stream_pair::tcp();
+  peer sender(ends.take_theirs(), script);
+  upload_request request{w.folder().path(), "body", body};
+  uploaded u = w.run(receive_upload(w.engine(), adopt(w.engine(), ends.take_ours()), request));
+  sender.join();
+  w.settle();
+  splice_ways::check_pipes(w);
+  return u;
+}
+
+sluice::receive_options of_length(std::uint64_t length) {
+  sluice::receive_options options;
+  options.length = length;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("every length around three pages is stored whole, with any part of it in the prefix") {
+  for_each_way({}, [](world& w) {
+    for (const std::uint64_t length : splice_ways::small_lengths()) {
+      CAPTURE(length);
+      const std::uint64_t kept =
+          length % 4 == 0 ? 0 : std::min<std::uint64_t>(length, length % 700);
+      const std::vector<std::byte> body = pattern(length, 0, length);
+      sluice::receive_options options = of_length(length);
+      options.prefix = std::span(body).first(kept);
+      const auto rest = std::span(body).subspan(kept);
+      const uploaded u = receive(w, options, [rest](int fd) { send_all(fd, rest); });
+      REQUIRE(u.outcome.has_value());
+      CHECK(same_bytes(content_of(w.at("body")), body));
+      CHECK(std::string(name(u.outcome->path)) == "splice");
+      CHECK(std::string(u.outcome->reason) == "forced by sluice.receive.path=splice");
+      CHECK(u.outcome->bytes == length);
+      CHECK(u.outcome->copies == 1);
+      CHECK(u.outcome->copied_bytes == 0);
+      // The prefix, then rounds of three: poll, fill, empty.
+      const std::uint64_t prefixed = kept > 0 ? 1 : 0;
+      CHECK(u.outcome->ops >= prefixed + (length > kept ? 3 : 0));
+      CHECK((u.outcome->ops - prefixed - u.outcome->short_ops) % 3 == 0);
+      std::filesystem::remove(w.at("body"));
+    }
+    CHECK(w.counter("sluice.receive.transfers_splice") > 0);
+    CHECK(w.counter("sluice.receive.copied_bytes") == 0);
+  });
+}
+
+TEST_CASE("a body that dribbles passes a small pipe many times over") {
+  for_each_way({{"sluice.splice.pipe_bytes", "4K"}}, [](world& w) {
+    const std::vector<std::byte> body = pattern(1, 0, 1'500'013);
+    const uploaded u =
+        receive(w, of_length(body.size()), [&body](int fd) { put_dribbling(fd, body, 3); });
+    REQUIRE(u.outcome.has_value());
+    CHECK(same_bytes(content_of(w.at("body")), body));
+    CHECK(w.counter("sluice.splice.pipes") == 1);
+    CHECK(w.counter("sluice.splice.pipes_dropped") == 0);
+  });
+}
+
+TEST_CASE("a peer that goes in the middle is told apart from one that resets, to the byte") {
+  for_each_way({}, [](world& w) {
+    const std::vector<std::byte> body = pattern(2, 0, 400'000);
+    for (const std::uint64_t cut : {0U, 1U, 4097U, 399'999U}) {
+      for (const bool reset : {false, true}) {
+        CAPTURE(cut);
+        CAPTURE(reset);
+        const auto part = std::span(body).first(cut);
+        const uploaded u = receive(w, of_length(body.size()), [part, reset](int fd) {
+          send_all(fd, part);
+          if (reset) {
+            std::this_thread::sleep_for(20ms);  // a reset takes away what was not received yet
+            support::reset_at_close(fd);
+          }
+        });
+        REQUIRE_FALSE(u.outcome.has_value());
+        CHECK(u.outcome.error().code == (reset ? ECONNRESET : code::end_of_stream));
+        CHECK(u.progress.bytes <= cut);
+        if (!reset) CHECK(u.progress.bytes == cut);
+        CHECK(w.names().empty());
+      }
+    }
+  });
+}
+
+TEST_CASE("a peer that trickles below the minimum rate is too slow, though never silent") {
+  for_each_way({{"sluice.receive.timeout_ms", "80"}, {"sluice.receive.rate_min_bytes", "1M"}},
+               [](world& w) {
+                 const uploaded u = receive(w, of_length(1 << 20), [](int fd) {
+                   const std::byte one{};
+                   for (int i = 0; i < 2000; ++i) {
+                     if (!send_all(fd, std::span(&one, 1))) return;
+                     std::this_thread::sleep_for(2ms);
+                   }
+                 });
+                 REQUIRE_FALSE(u.outcome.has_value());
+                 CHECK(u.outcome.error().code == code::too_slow);
+               });
+}
+
+TEST_CASE("cancelled after any number of turns, no byte gets into the next transfer's file") {
+  for_each_way(
+      {{"sluice.splice.pipes_max", "1"}, {"sluice.splice.pipe_bytes", "64K"}}, [](world& w) {
+        const std::vector<std::byte> first = pattern(3, 0, 2'000'003);
+        const std::vector<std::byte> second = pattern(4, 0, 100'001);
+        int cancelled = 0;
+        for (int turns = 0; turns < 24; ++turns) {
+          CAPTURE(turns);
+          stream_pair ends = stream_pair::tcp();
+          peer sender(ends.take_theirs(), [&first](int fd) { send_all(fd, first); });
+          int told = 0;
+          uploaded last;
+          upload_request request{w.folder().path(), "body", of_length(first.size())};
+          const sluice::task_handle handle = w.engine().start(
+              receive_upload(w.engine(), adopt(w.engine(), ends.take_ours()), request),
+              [&](uploaded u) {
+                ++told;
+                last = std::move(u);
+              });
+          for (int i = 0; i < turns && told == 0; ++i) w.engine().run_once(1ms);
+          w.engine().cancel(handle);
+          w.until([&told] { return told > 0; });
+          CHECK(told == 1);
+          sender.join();
+          if (last.outcome) {
+            std::filesystem::remove(w.at("body"));
+          } else {
+            CHECK(last.outcome.error().code == ECANCELED);
+            ++cancelled;
+          }
+          const uploaded next =
+              receive(w, of_length(second.size()), [&second](int fd) { send_all(fd, second); });
+          REQUIRE(next.outcome.has_value());
+          CHECK(same_bytes(content_of(w.at("body")), second));
+          std::filesystem::remove(w.at("body"));
+        }
+        CHECK(cancelled > 0);
+        CHECK(w.counter("sluice.splice.pipes") <= 1);
+      });
+}
+
+TEST_CASE("many uploads share one pipe, and each file has its own bytes") {
+  for_each_way({{"sluice.splice.pipes_max", "1"}}, [](world& w) {
+    constexpr std::size_t uploads = 8;
+    std::vector<std::vector<std::byte>> bodies;
+    for (std::size_t i = 0; i < uploads; ++i) bodies.push_back(pattern(10 + i, 0, 300'000 + i));
+    std::vector<std::unique_ptr<peer>> senders;
+    std::size_t whole = 0;
+    std::size_t ended = 0;
+    for (std::size_t i = 0; i < uploads; ++i) {
+      stream_pair ends = stream_pair::tcp();
+      senders.push_back(std::make_unique<peer>(
+          ends.take_theirs(), [&body = bodies[i], i](int fd) { put_dribbling(fd, body, i); }));
+      upload_request request{w.folder().path(), "body" + std::to_string(i),
+                             of_length(bodies[i].size())};
+      w.engine().start(receive_upload(w.engine(), adopt(w.engine(), ends.take_ours()), request),
+                       [&](const uploaded& u) {
+                         ++ended;
+                         if (u.outcome && u.published) ++whole;
+                       });
+    }
+    w.until([&] { return ended == uploads; });
+    CHECK(whole == uploads);
+    for (std::size_t i = 0; i < uploads; ++i) {
+      CHECK(same_bytes(content_of(w.at("body" + std::to_string(i))), bodies[i]));
+    }
+    w.settle();
+    splice_ways::check_pipes(w);
+    CHECK(w.counter("sluice.splice.pipes") == 1);
+  });
+}
+
+TEST_CASE("where splice is not allowed a forced splice is refused with the reason") {
+  for (setting on : every_setting()) {
+    on.hidden = "splice";
+    CAPTURE(on.name);
+    world w(on, {{"sluice.receive.path", "splice"}});
+    const uploaded u = receive(w, of_length(100), [](int fd) { stay_silent(fd); });
+    REQUIRE_FALSE(u.outcome.has_value());
+    CHECK(u.outcome.error().code == code::path_unavailable);
+    CHECK(std::string(u.outcome.error().where).find("not allowed") != std::string::npos);
+  }
+}
+
+TEST_CASE("a range past 2^63 is refused, in both directions") {
+  for (const setting& on : every_setting()) {
+    world w(on);
+    sluice::receive_options far = of_length(10);
+    far.offset = ~std::uint64_t{0} / 2 - 5;
+    const uploaded u = receive(w, far, [](int fd) { stay_silent(fd); });
+    REQUIRE_FALSE(u.outcome.has_value());
+    CHECK(u.outcome.error().code == EINVAL);
+  }
+}

@@ -1,0 +1,372 @@
+// File to socket by splice, whoever splices: send_test.cpp runs what all paths have in common.
+#include <linux/tcp.h>
+
+#include <csignal>
+#include <cstring>
+#include <memory>
+
+#include "conformance/suite.hpp"
+#include "conformance/upload.hpp"
+#include "transfer/splice_ways.hpp"
+
+namespace {
+
+using namespace conformance;
+namespace code = sluice::code;
+
+sluice::task<sluice::result<sluice::receipt>> send_source(sluice::engine& e, sluice::stream to,
+                                                          std::filesystem::path folder,
+                                                          sluice::send_options options) {
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+  if (!in) co_return std::unexpected(in.error());
+  sluice::result<sluice::file> from = co_await in->open_file("source");
+  if (!from) co_return std::unexpected(from.error());
+  co_return co_await sluice::send_from_file(to, *from, options);
+}
+
+sluice::send_options range(std::uint64_t offset, std::uint64_t length) {
+  sluice::send_options options;
+  options.offset = offset;
+  options.length = length;
+  options.content = sluice::file_content::unchanging;
+  return options;
+}
+
+struct sent {
+  sluice::result<sluice::receipt> outcome = sluice::fail(EINPROGRESS, "test");
+  std::vector<std::byte> arrived;
+};
+
+template <class Script>
+sent send_range(world& w, const sluice::send_options& options, Script script) {
+  stream_pair ends = stream_pair::tcp();
+  sent s;
+  peer taker(ends.take_theirs(), [&s, script](int fd) { s.arrived = script(fd); });
+  s.outcome = w.run(
+      send_source(w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(), options));
+  taker.join();
+  w.settle();
+  splice_ways::check_pipes(w);
+  return s;
+}
+
+void evict(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  REQUIRE(::fsync(fd) == 0);
+  REQUIRE(::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0);
+  ::close(fd);
+}
+
+template <class Check>
+void for_each_way(knob_list more, Check check) {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    for (const std::string& via : splice_ways::all()) {
+      CAPTURE(via);
+      world w(on, more);
+      REQUIRE(w.engine().set_knob("sluice.splice.via", via).has_value());
+      REQUIRE(w.engine().set_knob("sluice.send.path", "splice").has_value());
+      check(w, via);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("every length around three pages arrives whole behind its head, from any offset") {
+  for_each_way({}, [](world& w, const std::string& via) {
+    const std::vector<std::byte> source = pattern(1, 0, 20'000);
+    make_file(w.at("source"), source);
+    const std::vector<std::byte> head = pattern(2, 0, 333);
+    for (const std::uint64_t length : splice_ways::small_lengths()) {
+      CAPTURE(length);
+      const std::uint64_t offset = length % 3 == 0 ? 0 : length % 3 == 1 ? 1 : 4095;
+      sluice::send_options options = range(offset, length);
+      options.head = head;
+      const sent s = send_range(w, options, take_all);
+      REQUIRE(s.outcome.has_value());
+      std::vector<std::byte> wanted = head;
+      wanted.insert(wanted.end(), source.begin() + static_cast<std::ptrdiff_t>(offset),
+                    source.begin() + static_cast<std::ptrdiff_t>(offset + length));
+      CHECK(same_bytes(s.arrived, wanted));
+      CHECK(s.outcome->bytes == length);
+      CHECK(s.outcome->copies == 0);
+      CHECK(s.outcome->copied_bytes == 0);
+      // The head, and the payload in one call or, through a pipe, two.
+      CHECK(s.outcome->ops == 1 + (length == 0 ? 0U : via == "ring" ? 2U : 1U));
+    }
+    CHECK(w.counter("sluice.send.transfers_splice") == w.counter("sluice.send.transfers"));
+  });
+}
+
+TEST_CASE("head and payload leave in one packet") {
+  for_each_way({}, [](world& w, const std::string&) {
+    make_file(w.at("source"), pattern(3, 0, 700));
+    const std::vector<std::byte> head = pattern(4, 0, 200);
+    sluice::send_options options = range(0, 700);
+    options.head = head;
+    stream_pair ends = stream_pair::tcp();
+    const splice_ways::look at(ends.ours());
+    const auto outcome = w.run(
+        send_source(w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(), options));
+    REQUIRE(outcome.has_value());
+    tcp_info info{};
+    socklen_t bytes = sizeof info;
+    REQUIRE(::getsockopt(at.fd(), IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0);
+    CHECK(info.tcpi_data_segs_out == 1);
+  });
+}
+
+TEST_CASE("a long file passes socket buffers and pipes many times over, to a slow peer too") {
+  for_each_way({{"sluice.splice.pipe_bytes", "64K"}, {"sluice.splice.chunk_bytes", "300001"}},
+               [](world& w, const std::string& via) {
+                 const std::vector<std::byte> source = pattern(5, 0, (7 << 20) + 13);
+                 make_file(w.at("source"), source);
+                 const sent s = send_range(w, range(0, source.size()), [](int fd) {
+                   std::vector<std::byte> taken;
+                   std::vector<std::byte> buffer(50'021);
+                   while (true) {
+                     const ssize_t got = ::recv(fd, buffer.data(), buffer.size(), 0);
+                     if (got <= 0) return taken;
+                     taken.insert(taken.end(), buffer.begin(), buffer.begin() + got);
+                     std::this_thread::sleep_for(1ms);
+                   }
+                 });
+                 REQUIRE(s.outcome.has_value());
+                 CHECK(same_bytes(s.arrived, source));
+                 CHECK(s.outcome->short_ops > 0);
+                 if (via == "ring") {
+                   CHECK(w.counter("sluice.splice.pipes_taken") >= source.size() / 65'536);
+                   CHECK(w.counter("sluice.splice.pipes") == 1);
+                 } else {
+                   CHECK(w.counter("sluice.splice.pipes_taken") == 0);
+                 }
+               });
+}
+
+TEST_CASE("what is not in the page cache is left to a worker thread, and arrives") {
+  for_each_way({}, [](world& w, const std::string& via) {
+    const std::vector<std::byte> source = pattern(6, 0, (4 << 20) + 77);
+    make_file(w.at("source"), source);
+    evict(w.at("source"));
+    const sent s = send_range(w, range(5, source.size() - 5), take_all);
+    REQUIRE(s.outcome.has_value());
+    CHECK(same_bytes(s.arrived, std::span(source).subspan(5)));
+    const std::uint64_t absent = w.counter("sluice.splice.absent_chunks");
+    if (via == "inline" && w.at("x").starts_with("/dev/shm")) return;  // is never evicted
+    CHECK((absent > 0) == (via == "inline"));
+  });
+}
+
+TEST_CASE("a cached file is sent by the loop itself, without a thread") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.path", "splice"}, {"sluice.splice.via", "inline"}});
+    const std::vector<std::byte> source = pattern(7, 0, 3 << 20);
+    make_file(w.at("source"), source);
+    const sent s = send_range(w, range(0, source.size()), take_all);
+    REQUIRE(s.outcome.has_value());
+    CHECK(same_bytes(s.arrived, source));
+    if (w.counter("sluice.splice.absent_chunks") > 0) {
+      MESSAGE("this filesystem does not tell what is cached: ", on.name);
+      continue;
+    }
+    CHECK(w.counter("sluice.splice.inline_calls") >= 3);
+  }
+}
+
+TEST_CASE("auto splices what is long and unchanging, and only where splicing is allowed") {
+  for (const setting& plain : every_setting()) {
+    for (const std::string hidden : {"", "splice"}) {
+      setting on = plain;
+      on.hidden = hidden;
+      CAPTURE(on.name);
+      CAPTURE(hidden);
+      world w(on, {{"sluice.send.splice_min_bytes", "64K"}});
+      make_file(w.at("source"), pattern(8, 0, 100'000));
+      const auto path_of = [&w](sluice::send_options options) {
+        const sent s = send_range(w, options, take_all);
+        REQUIRE(s.outcome.has_value());
+        CHECK(same_bytes(s.arrived, pattern(8, options.offset, options.length)));
+        return std::string(name(s.outcome->path));
+      };
+      const bool can = hidden.empty();
+      CHECK(path_of(range(0, 65'536)) == (can ? "splice" : "copy"));
+      CHECK(path_of(range(0, 65'535)) == "copy");
+      sluice::send_options changing = range(0, 100'000);
+      changing.content = sluice::file_content::may_change;
+      CHECK(path_of(changing) == "copy");
+      CHECK(w.counter("sluice.send.transfers_copy") == (can ? 2 : 3));
+      REQUIRE(w.engine().set_knob("sluice.send.path", "splice").has_value());
+      if (can) {
+        CHECK(path_of(changing) == "splice");
+      } else {
+        const sent s = send_range(w, changing, take_all);
+        REQUIRE_FALSE(s.outcome.has_value());
+        CHECK(s.outcome.error().code == code::path_unavailable);
+        CHECK(std::string(s.outcome.error().where).find("not allowed") != std::string::npos);
+        CHECK(s.arrived.empty());
+      }
+    }
+  }
+}
+
+TEST_CASE("a peer that closes or resets is told without a signal, and leaves no pipe behind") {
+  ::signal(SIGPIPE, SIG_DFL);  // a SIGPIPE would end this process
+  for_each_way({}, [](world& w, const std::string&) {
+    const std::vector<std::byte> source = pattern(9, 0, 16 << 20);
+    make_file(w.at("source"), source);
+    for (const bool reset : {false, true}) {
+      for (const std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{300'000}}) {
+        CAPTURE(count);
+        const sent s = send_range(w, range(0, source.size()), [count, reset](int fd) {
+          std::vector<std::byte> taken(count);
+          taken.resize(support::recv_all(fd, taken));
+          if (reset) support::reset_at_close(fd);
+          return taken;
+        });
+        REQUIRE_FALSE(s.outcome.has_value());
+        const int why = s.outcome.error().code;
+        CHECK((why == EPIPE || why == ECONNRESET));
+        CHECK(same_bytes(s.arrived, std::span(source).first(s.arrived.size())));
+      }
+    }
+  });
+}
+
+TEST_CASE("a socket that is shut down already is EPIPE") {
+  for_each_way({}, [](world& w, const std::string&) {
+    make_file(w.at("source"), pattern(10, 0, 5000));
+    stream_pair ends = stream_pair::tcp();
+    REQUIRE(::shutdown(ends.ours(), SHUT_WR) == 0);
+    const auto outcome = w.run(send_source(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                           w.folder().path(), range(0, 5000)));
+    REQUIRE_FALSE(outcome.has_value());
+    CHECK(outcome.error().code == EPIPE);
+  });
+}
+
+TEST_CASE("a file cut after its last page was handed over is told, though all bytes left") {
+  for_each_way({}, [](world& w, const std::string&) {
+    // More than the socket takes at once, so that the cut comes in the middle; then all the rest.
+    const std::vector<std::byte> source = pattern(11, 0, 24 << 20);
+    make_file(w.at("source"), source);
+    const std::string file = w.at("source");
+    const sent s = send_range(w, range(0, source.size()), [file](int fd) {
+      std::vector<std::byte> taken(100'000);
+      taken.resize(support::recv_all(fd, taken));
+      [[maybe_unused]] const int cut = ::truncate(file.c_str(), 50);
+      const std::vector<std::byte> rest = take_all(fd);
+      taken.insert(taken.end(), rest.begin(), rest.end());
+      return taken;
+    });
+    REQUIRE_FALSE(s.outcome.has_value());
+    CHECK(s.outcome.error().code == code::end_of_stream);
+    CHECK(s.arrived.size() < source.size());
+  });
+}
+
+TEST_CASE("a silent peer gives ETIMEDOUT, and one below the minimum rate is too slow") {
+  for_each_way({{"sluice.send.timeout_ms", "60"}}, [](world& w, const std::string&) {
+    make_file(w.at("source"), pattern(12, 0, 24 << 20));
+    stream_pair ends = stream_pair::tcp();
+    const auto silent = w.run(send_source(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                          w.folder().path(), range(0, 24 << 20)));
+    REQUIRE_FALSE(silent.has_value());
+    CHECK(silent.error().code == ETIMEDOUT);
+    ends.close_theirs();
+    w.settle();
+    splice_ways::check_pipes(w);
+
+    REQUIRE(w.engine().set_knob("sluice.send.rate_min_bytes", "1G").has_value());
+    const sent slow = send_range(w, range(0, 24 << 20), [](int fd) {
+      std::vector<std::byte> taken;
+      std::vector<std::byte> buffer(200'000);
+      while (true) {
+        const ssize_t got = ::recv(fd, buffer.data(), buffer.size(), 0);
+        if (got <= 0) return taken;
+        std::this_thread::sleep_for(10ms);
+      }
+    });
+    REQUIRE_FALSE(slow.outcome.has_value());
+    CHECK((slow.outcome.error().code == code::too_slow || slow.outcome.error().code == ETIMEDOUT));
+  });
+}
+
+TEST_CASE("cancelled after any number of turns a send ends once, and its socket is as before") {
+  for_each_way({{"sluice.splice.pipes_max", "1"}}, [](world& w, const std::string&) {
+    const std::vector<std::byte> source = pattern(13, 0, 12 << 20);
+    make_file(w.at("source"), source);
+    int cancelled = 0;
+    for (int turns = 0; turns < 30; turns += turns < 12 ? 1 : 6) {
+      CAPTURE(turns);
+      stream_pair ends = stream_pair::tcp();
+      const splice_ways::look at(ends.ours());
+      const bool pool = w.engine().backend_name() == "pool";
+      std::vector<std::byte> arrived;
+      std::optional<peer> taker;
+      taker.emplace(ends.take_theirs(), [&arrived](int fd) {
+        std::vector<std::byte> buffer(3 << 20);
+        arrived.assign(buffer.begin(),
+                       buffer.begin() + static_cast<std::ptrdiff_t>(support::recv_all(fd, buffer)));
+      });
+      int told = 0;
+      sluice::result<sluice::receipt> last = sluice::fail(EINPROGRESS, "test");
+      const sluice::task_handle handle =
+          w.engine().start(send_source(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                       w.folder().path(), range(0, source.size())),
+                           [&](sluice::result<sluice::receipt> r) {
+                             ++told;
+                             last = std::move(r);
+                           });
+      for (int i = 0; i < turns && told == 0; ++i) w.engine().run_once(1ms);
+      w.engine().cancel(handle);
+      w.until([&told] { return told > 0; });
+      CHECK(at.is_non_blocking() == pool);
+      ::shutdown(at.fd(), SHUT_RDWR);
+      taker.reset();
+      w.settle();
+      splice_ways::check_pipes(w);
+      CHECK(told == 1);
+      if (!last) {
+        const int why = last.error().code;
+        CHECK((why == ECANCELED || why == EPIPE || why == ECONNRESET));
+        ++cancelled;
+      }
+    }
+    CHECK(cancelled > 0);
+  });
+}
+
+TEST_CASE("many sends share one pipe and none gets bytes of another") {
+  for_each_way({{"sluice.splice.pipes_max", "1"}}, [](world& w, const std::string& via) {
+    const std::vector<std::byte> source = pattern(14, 0, 3 << 20);
+    make_file(w.at("source"), source);
+    constexpr std::size_t sends = 8;
+    std::vector<std::vector<std::byte>> arrived(sends);
+    std::vector<std::unique_ptr<peer>> takers;
+    std::size_t ended = 0;
+    for (std::size_t i = 0; i < sends; ++i) {
+      stream_pair ends = stream_pair::tcp();
+      takers.push_back(std::make_unique<peer>(ends.take_theirs(), [&into = arrived[i], i](int fd) {
+        if (i % 2 == 1) {  // leaves in the middle
+          std::vector<std::byte> few(100'000);
+          support::recv_all(fd, few);
+          return;
+        }
+        into = take_all(fd);
+      }));
+      w.engine().start(send_source(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                   w.folder().path(), range(i * 1000, source.size() - i * 1000)),
+                       [&ended](const sluice::result<sluice::receipt>&) { ++ended; });
+    }
+    w.until([&ended] { return ended == sends; });
+    for (const auto& taker : takers) taker->join();
+    for (std::size_t i = 0; i < sends; i += 2) {
+      CHECK(same_bytes(arrived[i], std::span(source).subspan(i * 1000)));
+    }
+    w.settle();
+    splice_ways::check_pipes(w);
+    if (via == "ring") CHECK(w.counter("sluice.splice.pipes") <= 1);
+  });
+}

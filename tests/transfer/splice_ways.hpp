@@ -1,0 +1,48 @@
+// Every way to splice, on every backend and filesystem: what the suites of both directions run
+// over.
+#pragma once
+
+#include <fcntl.h>
+
+#include <string>
+#include <vector>
+
+#include "conformance/suite.hpp"
+
+namespace splice_ways {
+
+inline const std::vector<std::string>& all() {
+  static const std::vector<std::string> ways{"inline", "pool", "ring"};
+  return ways;
+}
+
+// Around every edge of the first three pages, and odd lengths between them.
+inline std::vector<std::uint64_t> small_lengths() {
+  std::vector<std::uint64_t> lengths;
+  for (const std::uint64_t edge : {0U, 512U, 4096U, 8192U, 12'288U}) {
+    if (edge > 0) lengths.push_back(edge - 1);
+    lengths.push_back(edge);
+    lengths.push_back(edge + 1);
+  }
+  for (std::uint64_t odd = 777; odd < 12'288; odd += 1554) lengths.push_back(odd);
+  return lengths;
+}
+
+// A second descriptor of a socket, to look at it while and after an engine has it.
+class look {
+ public:
+  explicit look(int fd) : fd_(::fcntl(fd, F_DUPFD_CLOEXEC, 0)) {}
+  look(const look&) = delete;
+  look& operator=(const look&) = delete;
+  ~look() { ::close(fd_); }
+  [[nodiscard]] int fd() const { return fd_; }
+  [[nodiscard]] bool is_non_blocking() const { return (::fcntl(fd_, F_GETFL) & O_NONBLOCK) != 0; }
+
+ private:
+  int fd_;
+};
+
+// At rest: every pipe is back, and none has anything in it, or the pool would have closed it.
+inline void check_pipes(conformance::world& w) { CHECK(w.engine().core().pipes().taken() == 0); }
+
+}  // namespace splice_ways

@@ -5,8 +5,10 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,6 +18,7 @@
 
 #include "kernel/clock.hpp"
 #include "sluice/stream.hpp"
+#include "support/dies.hpp"
 #include "support/engine_fixture.hpp"
 #include "support/seeded_data.hpp"
 #include "support/stream_pair.hpp"
@@ -368,6 +371,48 @@ TEST_CASE("an engine says what it is and what it found") {
     }
     CHECK(found);
   }
+}
+
+// ---- threads
+
+TEST_CASE("an engine may be run by another thread than the one that made it") {
+  for (const std::string& backend : backends()) {
+    const stream_pair pair = stream_pair::tcp();
+    engine e = support::make_engine(support::small_knobs(backend));
+    std::array<std::byte, 10> into{};
+    bool ended = false;
+    e.start(receive(e, pair.ours(), into), [&](const result<std::size_t>& r) { ended = r == 10U; });
+    REQUIRE(support::send_all(pair.theirs(), pattern(4, 0, 10)));
+    std::jthread([&] { e.run(); }).join();
+    CHECK(ended);
+    CHECK(e.task_count() == 0);
+  }  // destroyed here, with nothing left to drain
+}
+
+TEST_CASE("an engine with a ring that a second thread runs says so and ends the process") {
+  if (std::ranges::find(backends(), "ring") == backends().end()) return;
+  const std::string said = support::last_words([] {
+    result<engine> e =
+        engine::create(support::small_knobs("ring"), [](log_level level, std::string_view text) {
+          if (level == log_level::fatal) std::fprintf(stderr, "log: %s\n", std::string(text).c_str());
+        });
+    e->run_once(1ms);
+    std::jthread([&] { e->run_once(1ms); }).join();
+  });
+  const std::string why = "io_uring_enter: EEXIST: an engine is for the thread that first ran it\n";
+  CHECK(said == "log: " + why + "sluice: " + why);
+}
+
+TEST_CASE("an engine whose ring was closed under it says so and ends the process") {
+  if (std::ranges::find(backends(), "ring") == backends().end()) return;
+  const std::string said = support::last_words([] {
+    const int first = ::dup(0);
+    ::close(first);
+    engine e = support::make_engine(support::small_knobs("ring"));
+    for (int fd = first; fd < first + 16; ++fd) ::close(fd);
+    e.run_once(1ms);
+  });
+  CHECK(said == "sluice: io_uring_enter: EBADF: the ring's descriptor was closed by somebody else\n");
 }
 
 // ---- a guest in another loop

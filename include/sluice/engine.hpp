@@ -27,7 +27,11 @@ namespace sluice {
 class buffer_class;
 class engine_core;
 
-enum class log_level : std::uint8_t { info, warning };
+enum class log_level : std::uint8_t {
+  info,
+  warning,
+  fatal,  // the ring is lost or the engine was run by a second thread: the process aborts next
+};
 // Told about what an operator may want to know (a smaller ring than asked for, memory left
 // unregistered). Called on the thread that creates or runs the engine; must not call back into it.
 using log_callback = std::function<void(log_level, std::string_view)>;
@@ -97,9 +101,11 @@ class [[nodiscard]] SLUICE_API lease_await {
   std::chrono::nanoseconds timeout_;
 };
 
-// Movable, not copyable. All members but post and wake are for the thread that runs the engine. The
-// ring, where there is one, belongs to the thread that first runs the engine
-// (IORING_SETUP_SINGLE_ISSUER).
+// Movable, not copyable. Any thread may create it and start its first tasks. The first call of run,
+// run_once, process or poll_fd makes it that thread's: from then on everything but post, stop and
+// counters is for that thread alone, and so is the destructor unless nothing is left to drain
+// (task_count() == 0 after run()). A ring belongs to one thread (IORING_SETUP_SINGLE_ISSUER): run
+// by a second one, the engine says so through the log callback and aborts.
 class SLUICE_API engine {
  public:
   // Starts with a ring, or with the thread pool where io_uring is missing or forbidden; fails for

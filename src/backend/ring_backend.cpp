@@ -4,8 +4,10 @@
 
 #include <cassert>
 #include <cerrno>
+#include <string>
 #include <utility>
 
+#include "base/assert.hpp"
 #include "ops/table.hpp"
 
 namespace sluice {
@@ -17,6 +19,16 @@ constexpr std::uint64_t cancel_tag = 3;
 
 // Room in the completion queue for what is not an op: cancels and the wake-up.
 constexpr std::size_t completion_reserve = 8;
+
+std::string failure_text(int refusal) {
+  std::string text = std::string("io_uring_enter: ") + code_name(refusal) + ": ";
+  switch (refusal) {
+    case EEXIST: return text + "an engine is for the thread that first ran it";
+    case EBADR: return text + "the kernel has lost a completion, an operation would never end";
+    case EBADF: return text + "the ring's descriptor was closed by somebody else";
+    default: return text + "the ring takes nothing any more";
+  }
+}
 
 }  // namespace
 
@@ -80,8 +92,24 @@ io_uring_sqe* ring_backend::entry() {
   io_uring_sqe* sqe = ring_.entry();
   if (sqe != nullptr) return sqe;
   counters_.ring.enters.add();
-  ring_.submit();  // may take fewer than are queued; then there is still no room
+  entered(ring_.submit());  // may take fewer than are queued; then there is still no room
   return ring_.entry();
+}
+
+// The one place that judges what io_uring_enter(2) answers. A ring that refuses for good would
+// leave every op with the kernel and its owner waiting, so there is nothing to go on with.
+void ring_backend::entered(int refusal) {
+  switch (refusal) {
+    case 0:
+    case EBUSY:   // completions are to be taken before more is submitted: that is what follows
+    case EAGAIN:  // no memory for requests now
+    case ENOMEM:  // none for the thread's first: the next turn tries again
+      return;
+    default: break;
+  }
+  const std::string text = failure_text(refusal);
+  if (tell_failure_ != nullptr) tell_failure_(failure_context_, text);
+  base::broken(text.c_str());
 }
 
 bool ring_backend::start(op& o) {
@@ -154,10 +182,7 @@ void ring_backend::wait(std::int64_t timeout_ns, op_list& answered) {
     cancels_.pop_back();
   }
   counters_.ring.enters.add();
-  // EBUSY and EAGAIN: the kernel wants completions taken before it takes more; that is what
-  // follows.
-  [[maybe_unused]] const int refusal =
-      ring_.submit_and_wait(answered_now_.empty() ? timeout_ns : 0);
+  entered(ring_.submit_and_wait(answered_now_.empty() ? timeout_ns : 0));
   if (ring_.overflown()) counters_.ring.cq_overflows.add();
   ring_.harvest([&](std::uint64_t user_data, int result, unsigned /*flags*/) {
     answer(user_data, result, answered);

@@ -38,6 +38,12 @@ class ring_backend final : public backend {
   kernel::socket_mode socket_mode() const override { return kernel::socket_mode::blocking; }
   std::string_view name() const override { return "ring"; }
 
+  // Told, before the process is aborted, why the ring can carry nothing any more.
+  void on_failure(void (*tell)(void* context, std::string_view text), void* context) {
+    tell_failure_ = tell;
+    failure_context_ = context;
+  }
+
   // Fixed buffers, see kernel::ring; an errno, 0 when done.
   int open_buffer_table(unsigned slots) { return ring_.open_buffer_table(slots); }
   int register_buffer(unsigned slot, iovec range) { return ring_.register_buffer(slot, range); }
@@ -46,6 +52,7 @@ class ring_backend final : public backend {
   // The name of an operation without which this ring is of no use, or null.
   const char* find_capabilities(kernel::capability_table& found);
   io_uring_sqe* entry();
+  void entered(int refusal);
   void arm_wake();
   void answer(std::uint64_t user_data, int result, op_list& answered);
 
@@ -58,6 +65,8 @@ class ring_backend final : public backend {
   };
   std::optional<guest_fds> guest_;
   std::array<bool, op_kind_count> in_ring_{};
+  void (*tell_failure_)(void* context, std::string_view text) = nullptr;
+  void* failure_context_ = nullptr;
   // Loop thread.
   kernel::ring ring_;
   tuning::counters& counters_;

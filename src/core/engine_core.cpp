@@ -74,6 +74,11 @@ result<void> engine_core::make_backend() {
         ring_backend::make(values_.ring, values_.pool, counters_, capabilities_);
     if (ring) {
       ring_ = ring->get();
+      ring_->on_failure(
+          [](void* self, std::string_view text) {
+            static_cast<engine_core*>(self)->say(log_level::fatal, text);
+          },
+          this);
       backend_ = std::move(*ring);
       return {};
     }

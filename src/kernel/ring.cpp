@@ -1,7 +1,11 @@
 #include "kernel/ring.hpp"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <utility>
 
 namespace sluice::kernel {
@@ -20,37 +24,45 @@ constexpr std::array<wanted_flag, 3> wanted_flags{{
 }};
 
 constexpr unsigned entries_min = 8;
+constexpr unsigned completion_entries_min = 16;  // of sluice.ring.completion_entries
 
 }  // namespace
 
-int ring::set_up(unsigned entries, const ring_options& options, unsigned flags) {
+ring_options halved(const ring_options& refused) {
+  ring_options smaller = refused;
+  smaller.entries = std::max(refused.entries / 2, entries_min);
+  smaller.completion_entries =
+      std::max({refused.completion_entries / 2, smaller.entries, completion_entries_min});
+  return smaller;
+}
+
+// Disabled at first, so that the thread that runs it becomes its owner and not the one that made it
+// (kernel-notes/ring_belongs_to_who_enables_it.md).
+int ring::set_up(const ring_options& options, unsigned flags) {
   io_uring_params params{};
-  params.flags = flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-  params.cq_entries = std::max(options.completion_entries, entries);
-  return -io_uring_queue_init_params(entries, &ring_, &params);
+  params.flags = flags | IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+  params.cq_entries = std::max(options.completion_entries, options.entries);
+  return -io_uring_queue_init_params(options.entries, &ring_, &params);
 }
 
 result<ring> ring::make(const ring_options& options) {
   ring made;
   unsigned flags = 0;
   for (const wanted_flag& wanted : wanted_flags) flags |= wanted.bit;
-  unsigned entries = options.entries;
-  int refusal = made.set_up(entries, options, flags);
+  ring_options fitting = options;
+  int refusal = made.set_up(fitting, flags);
   for (const wanted_flag& wanted : wanted_flags) {
     if (refusal != EINVAL) break;  // kernel-notes/setup_flags_refused.md
     flags &= ~wanted.bit;
-    refusal = made.set_up(entries, options, flags);
+    refusal = made.set_up(fitting, flags);
   }
-  ring_options smaller = options;
-  while (refusal == ENOMEM && entries > entries_min) {
-    // Both queues count against RLIMIT_MEMLOCK (kernel-notes/memlock_limits_registration.md).
-    entries /= 2;
-    smaller.completion_entries = std::max(smaller.completion_entries / 2, entries);
-    refusal = made.set_up(entries, smaller, flags);
+  while (refusal == ENOMEM && fitting.entries > entries_min) {
+    fitting = halved(fitting);
+    refusal = made.set_up(fitting, flags);
   }
   if (refusal != 0) return fail(refusal, "io_uring_setup", "engine start");
   made.made_ = true;
-  if (const int failed = made.try_nop(); failed != 0) {
+  if (const int failed = made.try_enter(); failed != 0) {
     return fail(failed, "io_uring_enter", "engine start");
   }
   for (const wanted_flag& wanted : wanted_flags) {
@@ -58,7 +70,7 @@ result<ring> ring::make(const ring_options& options) {
     made.features_.push_back(
         {wanted.name, present, present ? "" : "EINVAL: refused by io_uring_setup"});
   }
-  const bool full_size = entries == options.entries;
+  const bool full_size = fitting.entries == options.entries;
   made.features_.push_back({"ring.full_size", full_size,
                             full_size ? "" : "ENOMEM: RLIMIT_MEMLOCK allows only a smaller ring"});
   const bool lossless = (made.ring_.features & IORING_FEAT_NODROP) != 0;
@@ -68,24 +80,33 @@ result<ring> ring::make(const ring_options& options) {
   const int capped = io_uring_register_iowq_max_workers(&made.ring_, workers.data());
   made.features_.push_back({"ring.workers_cap", capped >= 0,
                             capped >= 0 ? "" : "io_uring_register: IOWQ_MAX_WORKERS refused"});
-  // A registered ring descriptor saves its look-up in every enter; without it all works the same.
-  const bool registered_fd = io_uring_register_ring_fd(&made.ring_) == 1;
-  made.features_.push_back({"ring.registered_fd", registered_fd, registered_fd ? "" : "refused"});
   return made;
 }
 
-int ring::try_nop() {
-  io_uring_prep_nop(io_uring_get_sqe(&ring_));
-  const int submitted = io_uring_submit_and_wait(&ring_, 1);
-  if (submitted < 0) return -submitted;
-  int outcome = EINVAL;
-  harvest([&](std::uint64_t, int result, unsigned) { outcome = -result; });
-  return outcome;
+// Nothing is submitted: that the call gets through to the ring, which is still disabled, is the
+// answer.
+int ring::try_enter() {
+  const int answer = io_uring_enter(static_cast<unsigned>(ring_.ring_fd), 0, 0, 0, nullptr);
+  return answer == -EBADFD ? 0 : -answer;
+}
+
+// The ring's descriptor is not registered, though that saves its look-up in every enter: it is then a
+// number of its owner, and what another thread asks goes to a ring of that one's own, unseen.
+int ring::own() {
+  if (owned_) return 0;
+  // The raw call: liburing 2.3 declares io_uring_enable_rings and does not export it.
+  if (::syscall(SYS_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) <
+      0) {
+    return errno;
+  }
+  owned_ = true;
+  return 0;
 }
 
 ring::ring(ring&& other) noexcept
     : ring_(other.ring_),
       made_(std::exchange(other.made_, false)),
+      owned_(other.owned_),
       features_(std::move(other.features_)) {}
 
 ring::~ring() {
@@ -93,11 +114,13 @@ ring::~ring() {
 }
 
 int ring::submit() {
+  if (const int refusal = own(); refusal != 0) return refusal;
   const int submitted = io_uring_submit(&ring_);
   return submitted < 0 ? -submitted : 0;
 }
 
 int ring::submit_and_wait(std::int64_t timeout_ns) {
+  if (const int refusal = own(); refusal != 0) return refusal;
   int answer = 0;
   if (timeout_ns == 0) {
     answer = io_uring_submit_and_get_events(&ring_);

@@ -1,6 +1,6 @@
 // One io_uring instance: set-up with what this kernel takes, submission, completion, registration.
-// Everything is for the thread that made it (IORING_SETUP_SINGLE_ISSUER,
-// kernel-notes/defer_taskrun_needs_owner.md).
+// Any thread makes it and registers with it; the first that submits or waits owns it from then on,
+// and everything is for that thread alone (kernel-notes/ring_belongs_to_who_enables_it.md).
 #pragma once
 
 #include <liburing.h>
@@ -27,11 +27,15 @@ struct ring_feature {
   std::string reason;
 };
 
+// What is tried after `refused` was ENOMEM: both queues count against RLIMIT_MEMLOCK
+// (kernel-notes/memlock_limits_registration.md). Never so small that no op has room.
+[[nodiscard]] ring_options halved(const ring_options& refused);
+
 class ring {
  public:
-  // Tries every flag that helps and drops those refused; on ENOMEM makes a smaller ring; then sends
-  // one NOP through it, because a filter may allow the set-up and refuse the rest. The error is
-  // that of the plainest ring possible: EPERM, ENOSYS, ENOMEM, EINVAL.
+  // Tries every flag that helps and drops those refused; on ENOMEM makes a smaller ring; then tries
+  // to enter it, because a filter may allow the set-up and refuse the rest. The error is that of
+  // the plainest ring possible: EPERM, ENOSYS, ENOMEM, EINVAL.
   static result<ring> make(const ring_options& options);
   ring(ring&& other) noexcept;
   ring& operator=(ring&&) = delete;
@@ -48,9 +52,9 @@ class ring {
 
   // Hands the staged entries over and waits until one completion is there or `timeout_ns` has
   // passed (negative: no limit, 0: only what is ready). Returns 0 or the errno of
-  // io_uring_enter(2); ETIME and EINTR are no errors.
-  int submit_and_wait(std::int64_t timeout_ns);
-  int submit();
+  // io_uring_enter(2); ETIME and EINTR are no errors. EEXIST: another thread owns the ring.
+  [[nodiscard]] int submit_and_wait(std::int64_t timeout_ns);
+  [[nodiscard]] int submit();
 
   // Calls seen(user_data, result, flags) for each completion that is ready and releases them all at
   // once.
@@ -79,10 +83,12 @@ class ring {
 
  private:
   ring() = default;
-  int set_up(unsigned entries, const ring_options& options, unsigned flags);
-  int try_nop();
+  int set_up(const ring_options& options, unsigned flags);
+  int try_enter();
+  int own();
   io_uring ring_{};
   bool made_ = false;
+  bool owned_ = false;  // a thread has submitted or waited
   std::vector<ring_feature> features_;
 };
 

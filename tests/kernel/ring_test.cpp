@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <set>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -122,11 +123,11 @@ TEST_CASE("completions beyond the queue are kept and can still be harvested") {
   std::uint64_t next = 0;
   while (next < count) {
     while (next < count && r.staged() < 8) add_nop(r, next++);
-    r.submit();
+    REQUIRE(r.submit() == 0);
   }
   std::vector<std::uint64_t> seen;
   for (int i = 0; i < 20 && seen.size() < count; ++i) {
-    r.submit_and_wait(0);
+    REQUIRE(r.submit_and_wait(0) == 0);
     const auto more = harvested(r);
     seen.insert(seen.end(), more.begin(), more.end());
   }
@@ -140,6 +141,45 @@ TEST_CASE("a moved ring works, and closes once") {
   ring second(std::move(first));
   CHECK(second.submit_and_wait(-1) == 0);
   CHECK(harvested(second) == std::vector<std::uint64_t>{5});
+}
+
+TEST_CASE("a ring is its maker's to prepare, and belongs to the thread that first submits") {
+  ring r = make({.entries = 16, .completion_entries = 64});
+  REQUIRE(r.open_buffer_table(4) == 0);
+  std::vector<std::byte> memory(8192);
+  std::jthread([&] {
+    CHECK(r.register_buffer(0, {memory.data(), memory.size()}) == 0);
+    add_nop(r, 3);
+    CHECK(r.submit_and_wait(-1) == 0);
+    CHECK(harvested(r) == std::vector<std::uint64_t>{3});
+  }).join();
+  CHECK(r.submit_and_wait(0) == EEXIST);
+  add_nop(r, 4);
+  CHECK(r.submit() == EEXIST);
+}
+
+TEST_CASE("a ring that ends in a thread other than its owner's leaves that thread's ring alone") {
+  const support::all_given_back watch;
+  ring mine = make();
+  REQUIRE(mine.submit_and_wait(0) == 0);
+  {
+    ring other = make();
+    std::jthread([&] { REQUIRE(other.submit_and_wait(0) == 0); }).join();
+  }
+  add_nop(mine, 7);
+  CHECK(mine.submit_and_wait(-1) == 0);
+  CHECK(harvested(mine) == std::vector<std::uint64_t>{7});
+}
+
+TEST_CASE("a ring for which there is no memory is tried at half the size, not below what works") {
+  ring_options o{.entries = 256, .completion_entries = 16'384};
+  o = halved(o);
+  CHECK(o.entries == 128);
+  CHECK(o.completion_entries == 8192);
+  for (int i = 0; i < 20; ++i) o = halved(o);
+  CHECK(o.entries == 8);
+  CHECK(o.completion_entries == 16);
+  CHECK(halved({.entries = 64, .completion_entries = 64}).completion_entries == 32);
 }
 
 TEST_CASE("the opcodes that the kernel knows include those of Linux 5.6 and end somewhere") {
@@ -169,7 +209,7 @@ TEST_CASE("an eventfd is signalled when a completion falls due") {
   REQUIRE(r.register_eventfd(due.get()) == 0);
   CHECK(r.register_eventfd(due.get()) == EBUSY);
   add_nop(r, 1);
-  r.submit();
+  REQUIRE(r.submit() == 0);
   pollfd asked{due.get(), POLLIN, 0};
   CHECK(::poll(&asked, 1, 5000) == 1);
 }

@@ -152,7 +152,7 @@ int probe_machine(const options& o) {
   knobs k = knobs_of_machine();
   if (apply_settings(o, k) != exit_good || check_conflicts(k) != exit_good) return exit_bad;
   sluice::result<sluice::engine> made = sluice::engine::create(k, [](auto level, auto text) {
-    if (level == sluice::log_level::warning) complain(text);
+    if (level != sluice::log_level::info) complain(text);
   });
   if (!made) return complain("no engine can be started: " + describe(made.error()));
   print_probe(o, lines_of(control_answer(sluice::control_of(*made), "probe")));

@@ -24,7 +24,7 @@ constexpr std::chrono::milliseconds accept_pause{100};
 // All engines choose their backend alike: the first one says which and why.
 sluice::log_callback log_of(unsigned index) {
   return [index](sluice::log_level level, std::string_view text) {
-    if (level == sluice::log_level::warning || index == 0) say(text);
+    if (level != sluice::log_level::info || index == 0) say(text);
   };
 }
 

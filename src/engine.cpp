@@ -31,7 +31,7 @@ void engine::run_once(std::chrono::nanoseconds timeout) {
 }
 void engine::stop() { core_->stop(); }
 int engine::poll_fd() { return core_->guest_fd(); }
-std::size_t engine::process(std::size_t budget) { return core_->process(budget); }
+std::size_t engine::process(std::size_t budget) { return core_->turn(0, budget); }
 void engine::post(std::move_only_function<void()> work) { core_->loop().post(std::move(work)); }
 
 op_await engine::sleep_for(std::chrono::nanoseconds duration) {

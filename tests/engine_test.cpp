@@ -1,6 +1,7 @@
 #include "sluice/engine.hpp"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -8,7 +9,9 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <coroutine>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,12 +19,15 @@
 #include <utility>
 #include <vector>
 
+#include "core/engine_core.hpp"
 #include "kernel/clock.hpp"
+#include "sluice/file.hpp"
 #include "sluice/stream.hpp"
 #include "support/dies.hpp"
 #include "support/engine_fixture.hpp"
 #include "support/seeded_data.hpp"
 #include "support/stream_pair.hpp"
+#include "support/temp_dir.hpp"
 
 namespace {
 
@@ -556,6 +562,101 @@ TEST_CASE("a guest is called for what was begun before and outside of it") {
       f->start(receive(*f, pair.ours(), into), count);  // by the host, not in a turn
       REQUIRE(support::send_all(pair.theirs(), pattern(2, 0, 10)));
       CHECK(h.until([&] { return ended == 2; }));
+    }
+  }
+}
+
+TEST_CASE("a guest is called for the lease that its host drops and a task waits for") {
+  for (const std::string& backend : backends()) {
+    engine_fixture f(backend);
+    {
+      host h(*f);
+      std::vector<lease> all;
+      while (lease block = f->core().blocks().try_take()) all.push_back(std::move(block));
+      bool granted = false;
+      f->start([](engine& e) -> task<bool> { co_return (co_await e.acquire_block()).has_value(); }(*f),
+               [&](bool got) { granted = got; });
+      CHECK(h.settles());
+      REQUIRE_FALSE(granted);
+      all.pop_back();
+      CHECK(h.until([&] { return granted; }));
+    }
+  }
+}
+
+TEST_CASE("a guest is called for the file that its host drops, which closes it and its name") {
+  for (const std::string& backend : backends()) {
+    engine_fixture f(backend, {{"sluice.capabilities.hidden", "unnamed_files"}});
+    const support::temp_dir dir;
+    {
+      host h(*f);
+      std::optional<file> made;
+      f->start(
+          [](engine& e, std::string path) -> task<result<file>> {
+            result<directory> in = co_await directory::open(e, path);
+            if (!in) co_return std::unexpected(in.error());
+            co_return co_await in->create();
+          }(*f, dir.path().string()),
+          [&](result<file> r) {
+            REQUIRE(r.has_value());
+            made.emplace(std::move(*r));
+          });
+      REQUIRE(h.until([&] { return made.has_value(); }));
+      CHECK(h.settles());
+      CHECK_FALSE(std::filesystem::is_empty(dir.path()));
+      const int fd = made->fd();
+      made.reset();
+      CHECK(h.until([&] { return ::fcntl(fd, F_GETFD) < 0; }));
+      CHECK(std::filesystem::is_empty(dir.path()));
+    }
+  }
+}
+
+// A coroutine that waits here is resumed by the host itself.
+struct host_event {
+  std::coroutine_handle<> waiting;
+  [[nodiscard]] bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> h) noexcept { waiting = h; }
+  void await_resume() const noexcept {}
+};
+
+TEST_CASE("a guest is called for what a coroutine begins that the host has resumed") {
+  for (const std::string& backend : backends()) {
+    engine_fixture f(backend);
+    {
+      host h(*f);
+      const stream_pair pair = stream_pair::tcp();
+      std::array<std::byte, 10> into{};
+      host_event fired;
+      int ended = 0;
+      f->start(
+          [](engine& e, int fd, std::span<std::byte> bytes, host_event& event) -> task<void> {
+            co_await event;
+            CHECK((co_await receive(e, fd, bytes)) == 10U);
+            co_await event;
+            CHECK((co_await e.sleep_for(2ms)).has_value());
+          }(*f, pair.ours(), into, fired),
+          [&] { ++ended; });
+      CHECK(h.settles());
+      REQUIRE(support::send_all(pair.theirs(), pattern(2, 0, 10)));
+      std::exchange(fired.waiting, {}).resume();
+      REQUIRE(h.until([&] { return fired.waiting != nullptr; }));
+      CHECK(h.settles());
+      fired.waiting.resume();
+      CHECK(h.until([&] { return ended == 1; }));
+    }
+  }
+}
+
+TEST_CASE("a guest that is run in between is called for what that left over") {
+  for (const std::string& backend : backends()) {
+    engine_fixture f(backend);
+    {
+      host h(*f);
+      int ended = 0;
+      f->start(sleep(*f, 5ms), [&](const auto&) { ++ended; });
+      f->run_once(0ms);
+      CHECK(h.until([&] { return ended == 1; }));
     }
   }
 }

@@ -137,8 +137,9 @@ class SLUICE_API engine {
   void stop();                            // run() returns after the present turn; any thread
 
   // The engine as a guest of another loop: wait until poll_fd is readable (level-triggered), then
-  // process. The descriptor also becomes readable for timers and for work left over. -errno when it
-  // cannot be made.
+  // process. The descriptor also becomes readable for timers, for work left over, and for whatever
+  // the host does to the engine between two calls: tasks begun and cancelled, leases and files
+  // dropped, coroutines resumed that await an op. -errno when it cannot be made.
   [[nodiscard]] int poll_fd();
   // Never waits; runs at most `budget` completions; returns how many it ran.
   std::size_t process(std::size_t budget);

@@ -48,6 +48,7 @@ void loop::start(op& o, scope* task_scope) {
   }
   set_state(o, op_state::staged);
   if (o.deadline_ns != 0) timers_.insert(o);
+  call_host();
   if (row_of(o.request.kind).by == carrier::loop) {
     // Its waker's list, if any, is joined by the caller right after.
     set_state(o, op_state::in_flight);
@@ -69,6 +70,7 @@ void loop::cancel(op& o, int reason) {
       set_state(o, op_state::cancelling);
       asked_to_end_ = true;
       backend_.cancel(o);
+      call_host();
     }
   }
 }
@@ -79,8 +81,17 @@ void loop::answer_parked(op& o, std::int64_t result) {
   finish(o, result);
 }
 
+// What happens within a turn is seen by whoever asked for it: has_work and next_deadline_ns.
+void loop::call_host() {
+  if (!is_guest_ || in_turn_ || host_called_) return;
+  host_called_ = true;
+  backend_.wake();
+}
+
 std::size_t loop::turn(std::int64_t timeout_ns, std::size_t budget) {
   counters_.loop.turns.add();
+  in_turn_ = true;
+  host_called_ = false;
   stage();
   asked_to_end_ = false;
   backend_.wait(wait_limit(timeout_ns), answered_);
@@ -92,7 +103,9 @@ std::size_t loop::turn(std::int64_t timeout_ns, std::size_t budget) {
   }
   fire_timers();
   run_mailbox();
-  return run_ready(budget);
+  const std::size_t ran = run_ready(budget);
+  in_turn_ = false;
+  return ran;
 }
 
 void loop::stage() {
@@ -179,6 +192,7 @@ void loop::finish(op& o, std::int64_t result) {
   o.timer.unlink();
   set_state(o, op_state::harvested);
   ready_.push_back(o);
+  call_host();
 }
 
 void loop::fire_timers() {

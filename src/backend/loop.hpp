@@ -38,6 +38,10 @@ class loop {
   // Answers a parked op; it must be in flight and is taken off its waker's list.
   void answer_parked(op& o, std::int64_t result);
 
+  // From now on a turn comes only when the backend's poll_fd calls for it, so what is begun or ends
+  // between turns calls as well.
+  void become_guest() { is_guest_ = true; }
+
   // One turn; runs at most `budget` completions and returns how many it ran. Negative timeout: no
   // limit.
   std::size_t turn(std::int64_t timeout_ns, std::size_t budget);
@@ -66,6 +70,7 @@ class loop {
                                  boost::intrusive::compare<by_deadline>,
                                  boost::intrusive::constant_time_size<false>>;
 
+  void call_host();
   void stage();
   std::int64_t wait_limit(std::int64_t timeout_ns) const;
   void settle(op& o);
@@ -86,6 +91,9 @@ class loop {
   std::size_t under_way_ = 0;
   bool answered_something_ = false;  // in the last turn
   bool asked_to_end_ = false;        // an op, since the last wait
+  bool is_guest_ = false;
+  bool in_turn_ = false;
+  bool host_called_ = false;  // since the last turn
   std::vector<std::move_only_function<void()>> mail_now_;
   // Any thread.
   std::mutex mailbox_mutex_;

@@ -144,7 +144,6 @@ task_handle engine_core::adopt(detail::root_task root) {
   const task_handle handle{s.id};
   tasks_.insert(s);
   root.handle.resume();  // may run to its end and be gone
-  guest_may_have_work();
   return handle;
 }
 
@@ -152,12 +151,10 @@ void engine_core::cancel(task_handle which) {
   const auto found = tasks_.find(which.id, by_id{});
   if (found == tasks_.end()) return;
   found->cancel(*loop_);
-  guest_may_have_work();
 }
 
 void engine_core::cancel_all() {
   for (scope& s : tasks_) s.cancel(*loop_);
-  guest_may_have_work();
 }
 
 void engine_core::run() {
@@ -165,10 +162,13 @@ void engine_core::run() {
     loop_->turn(-1, values_.loop.completions_per_turn);
   }
   stopping_.store(false, std::memory_order_relaxed);  // so that run can be called again
+  call_host();
 }
 
 std::size_t engine_core::turn(std::int64_t timeout_ns, std::size_t budget) {
-  return loop_->turn(timeout_ns, budget);
+  const std::size_t ran = loop_->turn(timeout_ns, budget);
+  call_host();
+  return ran;
 }
 
 void engine_core::stop() {
@@ -187,19 +187,14 @@ int engine_core::guest_fd() {
   }
   guest_epoll_.emplace(std::move(*both));
   guest_timer_.emplace(std::move(*timer));
-  process(0);  // submits what was begun before, and arms the wake-up
+  loop_->become_guest();
+  turn(0, 0);  // submits what was begun before, and arms the wake-up
   return guest_epoll_->get();
 }
 
-std::size_t engine_core::process(std::size_t budget) {
-  const std::size_t ran = loop_->turn(0, budget);
-  guest_may_have_work();
-  return ran;
-}
-
-// As a guest nobody calls us unless our descriptor is readable: for work left over and for the next
-// timer too.
-void engine_core::guest_may_have_work() {
+// As a guest nobody calls us unless our descriptor is readable: for the work that a turn left over
+// and for the next timer too. What happens between turns calls by itself (loop::become_guest).
+void engine_core::call_host() {
   if (!guest_epoll_) return;
   if (loop_->has_work()) backend_->wake();
   guest_timer_->arm(loop_->next_deadline_ns());

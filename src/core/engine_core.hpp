@@ -66,7 +66,6 @@ class engine_core {
   std::size_t turn(std::int64_t timeout_ns, std::size_t budget);
   void stop();
   int guest_fd();  // -errno
-  std::size_t process(std::size_t budget);
 
  private:
   struct by_id {
@@ -85,7 +84,7 @@ class engine_core {
   void register_memory(ring_backend& ring);
   void say_unregistered(int refusal);
   void say(log_level level, std::string_view text) const;
-  void guest_may_have_work();
+  void call_host();
 
   // Never change after the start, but for live knobs.
   sluice::knobs settings_;

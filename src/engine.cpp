@@ -48,6 +48,8 @@ op_await engine::wait_readable(int fd, std::chrono::nanoseconds timeout) {
   return {core_->loop(), request, timeout};
 }
 
+std::size_t engine::waits_max() const { return core_->carrier().polls_max(); }
+
 op_await engine::run_on_worker(std::int64_t (*function)(void*), void* context) {
   op_request request;
   request.kind = op_kind::call;

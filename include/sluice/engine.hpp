@@ -154,6 +154,11 @@ class SLUICE_API engine {
   // Runs function(context) on a worker thread; the result is what it returns: >= 0 or -errno.
   [[nodiscard]] op_await run_on_worker(std::int64_t (*function)(void*), void* context);
 
+  // How many wait_readable, of the engine and of its streams, are under way at a time; one more
+  // begins when another has ended. A server closes idle connections in time to stay below it. Seven
+  // eighths of the ring's completion queue as it was made, which RLIMIT_MEMLOCK may have kept
+  // smaller than sluice.ring.completion_entries; SIZE_MAX (no limit) without a ring.
+  [[nodiscard]] std::size_t waits_max() const;
   // A block of sluice.memory.block_bytes, or of sluice.memory.head_bytes. timeout 0: no limit.
   [[nodiscard]] lease_await acquire_block(std::chrono::nanoseconds timeout = {});
   [[nodiscard]] lease_await acquire_head(std::chrono::nanoseconds timeout = {});

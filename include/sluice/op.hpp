@@ -87,8 +87,8 @@ struct op_request {
 // `link` is on.
 enum class op_state : std::uint8_t {
   idle,    // not started, or told its result; the owner, by loop::start; on no list
-  staged,  // started; the loop, which hands it to the backend in its next turn; the loop's staged
-           // list
+  staged,  // started; the loop, which hands it to the backend in its next turn or once there is
+           // room; one of the loop's lists
   in_flight,   // the kernel, a worker or a waker has it; whoever answers it; on that party's list,
                // or none
   cancelling,  // as in_flight, and asked to end soon; the same party

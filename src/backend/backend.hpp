@@ -18,7 +18,9 @@ class backend {
   virtual ~backend() = default;
 
   // Before: the op is staged and on no list. After true: the backend has it and will answer exactly
-  // once, the loop marks it in_flight. After false: no room now; nothing was begun.
+  // once, the loop marks it in_flight. After false: no room now, which answers make; nothing was
+  // begun. Polls may be refused while others are not, and so may all that need room while those go
+  // on that need none.
   [[nodiscard]] virtual bool start(op& o) = 0;
 
   // Before: in_flight here, marked cancelling. The answer comes as any other, soon: the op's own
@@ -38,6 +40,8 @@ class backend {
   // wait(0) would find something until that wait. Made when first asked for; -errno when it cannot
   // be.
   [[nodiscard]] virtual int poll_fd() = 0;
+  // How many polls it carries at a time; SIZE_MAX: as many as there are.
+  [[nodiscard]] virtual std::size_t polls_max() const = 0;
   // The mode its sockets must be in.
   [[nodiscard]] virtual kernel::socket_mode socket_mode() const = 0;
   [[nodiscard]] virtual std::string_view name() const = 0;

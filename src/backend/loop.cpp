@@ -109,15 +109,31 @@ std::size_t loop::turn(std::int64_t timeout_ns, std::size_t budget) {
 }
 
 void loop::stage() {
+  hand_over_refused(refused_);
+  hand_over_refused(refused_polls_);
   while (!staged_.empty()) {
     op& o = staged_.front();
     staged_.pop_front();
-    if (!backend_.start(o)) {
-      staged_.push_front(o);  // no room: answers make it
-      return;
-    }
-    set_state(o, op_state::in_flight);
-    counters_.ops.submitted.add();
+    if (hand_over(o)) continue;
+    (o.request.kind == op_kind::poll ? refused_polls_ : refused_).push_back(o);
+  }
+}
+
+bool loop::hand_over(op& o) {
+  if (!backend_.start(o)) return false;
+  set_state(o, op_state::in_flight);
+  counters_.ops.submitted.add();
+  return true;
+}
+
+// Oldest first, until one finds no room again: there is none for those behind it either.
+void loop::hand_over_refused(op_list& refused) {
+  while (!refused.empty()) {
+    op& o = refused.front();
+    refused.pop_front();
+    if (hand_over(o)) continue;
+    refused.push_front(o);
+    return;
   }
 }
 

@@ -59,6 +59,7 @@ class loop {
   // hands over and answers in its next wait.
   [[nodiscard]] bool has_work() const {
     return !ready_.empty() || !staged_.empty() || answered_something_ || asked_to_end_;
+    // Not refused_: only answers make room, and they are work themselves.
   }
 
  private:
@@ -72,6 +73,8 @@ class loop {
 
   void call_host();
   void stage();
+  bool hand_over(op& o);
+  void hand_over_refused(op_list& refused);
   std::int64_t wait_limit(std::int64_t timeout_ns) const;
   void settle(op& o);
   void settle_cancelled(op& o);
@@ -85,6 +88,8 @@ class loop {
   tuning::counters& counters_;
   // Loop thread.
   op_list staged_;
+  op_list refused_;        // staged, and the backend had no room for them
+  op_list refused_polls_;  // a list of their own: who only waits keeps nobody from working
   op_list answered_;
   op_list ready_;
   timer_set timers_;

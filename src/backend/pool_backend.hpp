@@ -2,6 +2,8 @@
 // pool.
 #pragma once
 
+#include <cstddef>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -28,6 +30,7 @@ class pool_backend final : public backend {
   void wait(std::int64_t timeout_ns, op_list& answered) override;
   void wake() override { wake_fd_.ring(); }
   int poll_fd() override { return epoll_.get(); }
+  std::size_t polls_max() const override { return std::numeric_limits<std::size_t>::max(); }
   kernel::socket_mode socket_mode() const override { return kernel::socket_mode::non_blocking; }
   std::string_view name() const override { return "pool"; }
 

@@ -17,8 +17,12 @@ namespace {
 constexpr std::uint64_t wake_tag = 1;
 constexpr std::uint64_t cancel_tag = 3;
 
-// Room in the completion queue for what is not an op: cancels and the wake-up.
+// Room in the completion queue for what is not an op: the wake-up, and cancels a few at a time.
+constexpr std::size_t wake_completions = 1;
 constexpr std::size_t completion_reserve = 8;
+// The part of it that polls leave to others: who only waits, perhaps for ever, must not keep those
+// from working that end in time.
+constexpr std::size_t poll_share_divisor = 8;
 
 std::string failure_text(int refusal) {
   std::string text = std::string("io_uring_enter: ") + code_name(refusal) + ": ";
@@ -63,7 +67,6 @@ ring_backend::ring_backend(kernel::ring made, kernel::wake_fd wake,
       ring_(std::move(made)),
       counters_(counters),
       workers_(pool_settings.threads, *this, counters.pool) {
-  cancels_.reserve(ring_.completion_entries());
 }
 
 ring_backend::~ring_backend() { assert(in_flight_ == 0); }
@@ -93,7 +96,9 @@ io_uring_sqe* ring_backend::entry() {
   if (sqe != nullptr) return sqe;
   counters_.ring.enters.add();
   entered(ring_.submit());  // may take fewer than are queued; then there is still no room
-  return ring_.entry();
+  sqe = ring_.entry();
+  if (sqe == nullptr) short_of_entries_ = true;
+  return sqe;
 }
 
 // The one place that judges what io_uring_enter(2) answers. A ring that refuses for good would
@@ -112,6 +117,16 @@ void ring_backend::entered(int refusal) {
   base::broken(text.c_str());
 }
 
+std::size_t ring_backend::polls_max() const {
+  const std::size_t entries = ring_.completion_entries();
+  return entries - completion_reserve - entries / poll_share_divisor;
+}
+
+bool ring_backend::has_room(const op& o) const {
+  if (o.request.kind == op_kind::poll && polls_in_flight_ >= polls_max()) return false;
+  return in_flight_ + cancels_in_flight_ + completion_reserve < ring_.completion_entries();
+}
+
 bool ring_backend::start(op& o) {
   const bool in_ring = in_ring_[static_cast<std::size_t>(o.request.kind)];
   if (!in_ring || o.request.route != op_route::automatic) {
@@ -127,12 +142,13 @@ bool ring_backend::start(op& o) {
     answered_now_.push_back(o);
     return true;
   }
-  if (in_flight_ + completion_reserve >= ring_.completion_entries()) return false;
+  if (!has_room(o)) return false;
   io_uring_sqe* sqe = entry();
   if (sqe == nullptr) return false;
   row_of(o.request.kind).fill_sqe(o.request, *sqe);
   io_uring_sqe_set_data64(sqe, reinterpret_cast<std::uint64_t>(&o));
   ++in_flight_;
+  if (o.request.kind == op_kind::poll) ++polls_in_flight_;
   return true;
 }
 
@@ -141,7 +157,7 @@ void ring_backend::cancel(op& o) {
     workers_.cancel(o);
     return;
   }
-  if (!o.link.is_linked()) cancels_.push_back(&o);  // linked: answered already
+  if (!o.link.is_linked()) cancels_.push_back(o);  // linked: answered already
 }
 
 void ring_backend::arm_wake() {
@@ -174,15 +190,13 @@ int ring_backend::poll_fd() {
 void ring_backend::wait(std::int64_t timeout_ns, op_list& answered) {
   if (guest_) guest_->due.clear();  // before the kernel is entered: what falls due signals anew
   arm_wake();
-  while (!cancels_.empty()) {
-    io_uring_sqe* sqe = entry();
-    if (sqe == nullptr) break;
-    io_uring_prep_cancel64(sqe, reinterpret_cast<std::uint64_t>(cancels_.back()), 0);
-    io_uring_sqe_set_data64(sqe, cancel_tag);
-    cancels_.pop_back();
-  }
+  hand_over_cancels();
+  const bool at_once = !answered_now_.empty() || !cancels_.empty() || short_of_entries_;
   counters_.ring.enters.add();
-  entered(ring_.submit_and_wait(answered_now_.empty() ? timeout_ns : 0));
+  entered(ring_.submit_and_wait(at_once ? 0 : timeout_ns));
+  // What found no room is tried again in the next wait, which a host must be called for.
+  if (guest_ && (!cancels_.empty() || short_of_entries_)) wake();
+  short_of_entries_ = false;
   if (ring_.overflown()) counters_.ring.cq_overflows.add();
   ring_.harvest([&](std::uint64_t user_data, int result, unsigned /*flags*/) {
     answer(user_data, result, answered);
@@ -191,8 +205,27 @@ void ring_backend::wait(std::int64_t timeout_ns, op_list& answered) {
   workers_.collect(answered);
 }
 
+// A cancel has a completion beside that of its op, so the queue's room bounds how many are under way;
+// those of the first make room for the rest.
+void ring_backend::hand_over_cancels() {
+  while (!cancels_.empty() && in_flight_ + cancels_in_flight_ + wake_completions <
+                                  ring_.completion_entries()) {
+    io_uring_sqe* sqe = entry();
+    if (sqe == nullptr) return;
+    op& o = cancels_.front();
+    cancels_.pop_front();
+    io_uring_prep_cancel64(sqe, reinterpret_cast<std::uint64_t>(&o), 0);
+    io_uring_sqe_set_data64(sqe, cancel_tag);
+    ++cancels_in_flight_;
+  }
+}
+
 void ring_backend::answer(std::uint64_t user_data, int result, op_list& answered) {
-  if (user_data == LIBURING_UDATA_TIMEOUT || user_data == cancel_tag) return;
+  if (user_data == LIBURING_UDATA_TIMEOUT) return;
+  if (user_data == cancel_tag) {
+    --cancels_in_flight_;
+    return;
+  }
   if (user_data == wake_tag) {
     wake_armed_ = false;
     wake_fd_.clear();
@@ -200,7 +233,8 @@ void ring_backend::answer(std::uint64_t user_data, int result, op_list& answered
   }
   op& o = *reinterpret_cast<op*>(user_data);
   --in_flight_;
-  if (o.state() == op_state::cancelling) std::erase(cancels_, &o);
+  if (o.request.kind == op_kind::poll) --polls_in_flight_;
+  o.link.unlink();  // from cancels_, if it was faster
   o.result = result;
   answered.push_back(o);
 }

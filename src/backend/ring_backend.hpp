@@ -4,7 +4,7 @@
 #include <array>
 #include <memory>
 #include <optional>
-#include <vector>
+#include <string_view>
 
 #include "backend/backend.hpp"
 #include "backend/worker_pool.hpp"
@@ -35,6 +35,7 @@ class ring_backend final : public backend {
   void wait(std::int64_t timeout_ns, op_list& answered) override;
   void wake() override { wake_fd_.ring(); }
   int poll_fd() override;
+  std::size_t polls_max() const override;
   kernel::socket_mode socket_mode() const override { return kernel::socket_mode::blocking; }
   std::string_view name() const override { return "ring"; }
 
@@ -51,8 +52,10 @@ class ring_backend final : public backend {
  private:
   // The name of an operation without which this ring is of no use, or null.
   const char* find_capabilities(kernel::capability_table& found);
+  bool has_room(const op& o) const;
   io_uring_sqe* entry();
   void entered(int refusal);
+  void hand_over_cancels();
   void arm_wake();
   void answer(std::uint64_t user_data, int result, op_list& answered);
 
@@ -70,8 +73,12 @@ class ring_backend final : public backend {
   // Loop thread.
   kernel::ring ring_;
   tuning::counters& counters_;
-  std::vector<op*> cancels_;  // asked for while the submission queue was full
-  std::size_t in_flight_ = 0;
+  op_list cancels_;  // ops in flight that are to end, of which the ring does not know yet
+  // Each will have a completion; together with the wake-up never more than the queue holds.
+  std::size_t in_flight_ = 0;  // ops, polls included
+  std::size_t polls_in_flight_ = 0;
+  std::size_t cancels_in_flight_ = 0;
+  bool short_of_entries_ = false;  // since the last wait: the submission queue stayed full
   bool wake_armed_ = false;
   op_list answered_now_;  // by a call that never waits
   worker_pool workers_;   // last: its threads call wake()

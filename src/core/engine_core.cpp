@@ -79,6 +79,12 @@ result<void> engine_core::make_backend() {
             static_cast<engine_core*>(self)->say(log_level::fatal, text);
           },
           this);
+      if (!capabilities_.present("ring.full_size")) {
+        say(log_level::warning, "RLIMIT_MEMLOCK is " + kernel::memlock_limit_text() +
+                                    ": the ring is smaller than sluice.ring.entries and "
+                                    "sluice.ring.completion_entries ask for; it carries " +
+                                    std::to_string(ring_->polls_max()) + " waiting streams");
+      }
       backend_ = std::move(*ring);
       return {};
     }

@@ -205,7 +205,10 @@ TEST_CASE("refused room keeps the order, and answers make room") {
   b.turn();
   CHECK(b.backend.held() == std::vector<op*>{&ops[0], &ops[1]});
   CHECK(ops[2].state() == op_state::staged);
-  CHECK(b.backend.count_of(event_kind::refuse) == 1);  // not asked again for those behind
+  CHECK(b.backend.count_of(event_kind::refuse) == 3);  // each once
+  CHECK_FALSE(b.loop.has_work());                      // until there is an answer
+  b.turn();
+  CHECK(b.backend.count_of(event_kind::refuse) == 4);  // then the oldest alone
   b.backend.answer(ops[1], 100);
   b.turn();
   b.turn();
@@ -218,6 +221,45 @@ TEST_CASE("refused room keeps the order, and answers make room") {
   }
   b.turn();
   for (const told_op& o : ops) CHECK(o.times_told == 1);
+}
+
+TEST_CASE("what needs no room goes on while others wait for room") {
+  bench b;
+  told_op refused(receiving());
+  told_op work(request_of(op_kind::call));
+  b.backend.refuses = [](const op& o) { return o.request.kind == op_kind::recv; };
+  b.loop.start(refused, nullptr);
+  b.loop.start(work, nullptr);
+  b.turn();
+  CHECK(b.backend.held() == std::vector<op*>{&work});
+  CHECK(refused.state() == op_state::staged);
+  b.loop.cancel(refused, ECANCELED);
+  b.backend.answer(work, 0);
+  b.turn();
+  CHECK(refused.told == -ECANCELED);
+}
+
+TEST_CASE("polls without room keep nobody else back, and go on once they have it") {
+  bench b;
+  std::array<told_op, 3> polls;
+  told_op other(receiving());
+  bool full = true;
+  b.backend.refuses = [&full](const op& o) { return full && o.request.kind == op_kind::poll; };
+  for (told_op& o : polls) {
+    o.request = request_of(op_kind::poll, 3);
+    b.loop.start(o, nullptr);
+  }
+  b.turn();
+  CHECK(b.backend.held().empty());
+  b.loop.start(other, nullptr);
+  b.turn();
+  CHECK(b.backend.held() == std::vector<op*>{&other});
+  full = false;
+  b.turn();
+  CHECK(b.backend.held() == std::vector<op*>{&other, &polls[0], &polls[1], &polls[2]});
+  b.backend.answer(other, 1);
+  for (told_op& o : polls) b.backend.answer(o, 1);
+  b.turn();
 }
 
 // ---- settling

@@ -151,6 +151,66 @@ TEST_CASE("no more ops are in flight than the completion queue has room for") {
   CHECK(support::is_pattern(got, 32, 0));
 }
 
+TEST_CASE("with the completion queue full of ops that wait, workers still work") {
+  bench b({.ring_entries = 8, .completion_entries = 16});
+  std::vector<stream_pair> pairs;
+  std::deque<told_op> ops;
+  std::vector<std::byte> got(20);
+  for (std::size_t i = 0; i < 20; ++i) {
+    pairs.push_back(stream_pair::local());
+    ops.emplace_back(recv_into(pairs[i].ours(), std::span(got).subspan(i, 1)));
+    b.start(ops[i]);
+  }
+  b.idle_turns();
+  CHECK(b.run(call_of([](void*) -> std::int64_t { return 7; }, nullptr)) == 7);
+  for (const told_op& o : ops) CHECK(o.times_told == 0);
+  for (told_op& o : ops) b.on().cancel(o, ECANCELED);
+  REQUIRE(b.until([&] { return b.on().ops_under_way() == 0; }));
+}
+
+TEST_CASE("polls that wait leave room for others, however many there are") {
+  bench b({.ring_entries = 8, .completion_entries = 32});
+  CHECK(b.carrier().polls_max() == 32 - 8 - 4);
+  std::vector<stream_pair> pairs;
+  std::deque<told_op> polls;
+  for (std::size_t i = 0; i < 40; ++i) {
+    pairs.push_back(stream_pair::local());
+    b.start(polls.emplace_back(poll_for(pairs[i].ours(), POLLIN)));
+  }
+  b.idle_turns();
+  CHECK(b.counters.ops.submitted.get() == b.carrier().polls_max());
+  const stream_pair busy = stream_pair::tcp();
+  const std::vector<std::byte> bytes = pattern(33, 0, 10);
+  std::vector<std::byte> got(10);
+  REQUIRE(support::send_all(busy.theirs(), bytes));
+  CHECK(b.run(recv_into(busy.ours(), got, MSG_WAITALL)) == 10);
+  CHECK(b.run(send_of(busy.ours(), bytes)) == 10);
+  // Those without room are served as soon as others end, in their order.
+  for (const stream_pair& pair : pairs) REQUIRE(support::send_all(pair.theirs(), pattern(34, 0, 1)));
+  REQUIRE(b.until([&] { return b.on().ops_under_way() == 0; }));
+  for (const told_op& o : polls) CHECK(o.told == POLLIN);
+  CHECK(b.counters.ring.cq_overflows.get() == 0);
+}
+
+TEST_CASE("a host is called until every cancel has been handed over") {
+  bench b({.ring_entries = 8, .completion_entries = 64});
+  std::vector<stream_pair> pairs;
+  std::deque<told_op> ops;
+  std::byte byte{};
+  for (std::size_t i = 0; i < 56; ++i) {
+    pairs.push_back(stream_pair::local());
+    b.start(ops.emplace_back(recv_into(pairs[i].ours(), std::span(&byte, 1))));
+  }
+  host h(b);
+  for (told_op& o : ops) b.on().cancel(o, ECANCELED);
+  b.turn();
+  while (b.on().ops_under_way() > 0) {
+    REQUIRE((b.on().has_work() || h.sleep()));
+    b.turn();
+  }
+  CHECK(b.counters.ring.cq_overflows.get() == 0);
+}
+
 TEST_CASE("a cancel of more ops than the submission queue holds reaches them all") {
   tuning::counters counters;
   made_ring made = make_ring({.ring_entries = 8, .completion_entries = 512}, counters);
@@ -167,6 +227,7 @@ TEST_CASE("a cancel of more ops than the submission queue holds reaches them all
   for (told_op& o : ops) on.cancel(o, ECANCELED);
   for (int i = 0; i < 1000 && on.ops_under_way() > 0; ++i) on.turn(100'000'000, 1000);
   for (const told_op& o : ops) CHECK(o.told == -ECANCELED);
+  CHECK(counters.ring.cq_overflows.get() == 0);  // though each cancel has a completion of its own
 }
 
 }  // namespace suite

@@ -61,6 +61,8 @@ class scripted_backend final : public sluice::backend {
   [[nodiscard]] std::size_t carried() const { return held_.size() + due_.size(); }
 
   std::size_t room = std::numeric_limits<std::size_t>::max();  // start() refuses above this many
+  // When set, says of an op whether it is refused, instead of `room`.
+  std::function<bool(const sluice::op&)> refuses;
   on_cancel when_cancelled = on_cancel::answer;
   answer_order order = answer_order::first_first;
   std::function<void()> during_wait;  // called in wait, before answers are handed over
@@ -77,7 +79,7 @@ class scripted_backend final : public sluice::backend {
   // ---- the seam
 
   bool start(sluice::op& o) override {
-    if (carried() >= room) {
+    if (refuses ? refuses(o) : carried() >= room) {
       events.push_back({event_kind::refuse, &o});
       return false;
     }
@@ -119,6 +121,7 @@ class scripted_backend final : public sluice::backend {
     [[maybe_unused]] const auto written = ::write(fd_, &one, sizeof one);
   }
   int poll_fd() override { return fd_; }
+  std::size_t polls_max() const override { return room; }
   sluice::kernel::socket_mode socket_mode() const override {
     return sluice::kernel::socket_mode::blocking;
   }

@@ -31,7 +31,6 @@ settings settings_from(const sluice::knobs& knobs) {
   settings s;
   s.body_bytes_max = number_of(knobs, "sluice.http.body_max_bytes");
   s.connections_max = number_of(knobs, "sluice.http.connections_max");
-  s.completion_entries = number_of(knobs, "sluice.ring.completion_entries");
   s.head_bytes_max = number_of(knobs, "sluice.memory.head_bytes");
   s.rate_min_bytes = number_of(knobs, "sluice.receive.rate_min_bytes");
   s.head_timeout = time_of(knobs, "sluice.http.head_timeout_ms");

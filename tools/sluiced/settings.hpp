@@ -12,7 +12,6 @@ namespace sluiced {
 struct settings {
   std::uint64_t body_bytes_max = 0;
   std::uint64_t connections_max = 0;
-  std::uint64_t completion_entries = 0;
   std::uint64_t head_bytes_max = 0;
   std::uint64_t rate_min_bytes = 0;  // per second; 0 is no limit
   std::chrono::milliseconds head_timeout{};

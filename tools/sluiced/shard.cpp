@@ -194,11 +194,9 @@ void shard::admit(sluice::stream peer) {
     engine_->spawn(refuse_connection(*this, std::move(peer)));
 }
 
-// A ring has so many operations in flight and no more, and each waiting connection is one: when all
-// were taken by those that wait, nobody could be served. A quarter is kept for those that work.
+// A ring watches so many connections that wait and no more: the next one would not be heard.
 std::uint64_t shard::connections_of_engine() const {
-  if (engine_->backend_name() != "ring") return limits_.connections_max;
-  return limits_.completion_entries / 4 * 3;
+  return std::min<std::uint64_t>(limits_.connections_max, engine_->waits_max());
 }
 
 // The limit is of the process: each shard looks at all. Two that look at once may both admit.

@@ -21,6 +21,7 @@ inline constexpr int out_of_range =
     5006;  // a knob's value outside its range: the value is unchanged
 inline constexpr int unknown_name = 5007;  // no knob or counter of that name
 inline constexpr int start_only = 5008;    // a start-only knob cannot change in a running engine
+inline constexpr int no_thread = 5009;     // no worker thread can be made; nothing was begun
 }  // namespace code
 
 // Why a call failed. Trivially copyable; both texts are string literals and live for ever.

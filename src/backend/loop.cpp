@@ -21,10 +21,23 @@ bool is_bulk_write(op_kind kind) {
   return kind == op_kind::write || kind == op_kind::writev || kind == op_kind::write_fixed;
 }
 
-// What a cancelled op answers that did not get to its end (kernel-notes/cancel_result.md).
-bool was_interrupted(std::int64_t result) {
-  return result == -ECANCELED || result == -EINTR || result == -EAGAIN ||
-         result == -uapi::error_restartsys;
+retry_rule rule_of(const op& o) { return row_of(o.request.kind).when_interrupted; }
+
+bool is_interruption(std::int64_t result) {
+  return result == -EINTR || result == -EAGAIN || result == -uapi::error_restartsys;
+}
+
+// Whether a cancelled op did not get to its end (kernel-notes/cancel_result.md): it was not begun,
+// or it is one that is as if it had not been.
+bool left_nothing_done(const op& o) {
+  if (o.result == -ECANCELED || o.result == -code::no_thread) return true;
+  return is_interruption(o.result) && rule_of(o) == retry_rule::again;
+}
+
+// What the caller of an op that was interrupted for good is told.
+std::int64_t as_told(const op& o) {
+  if (o.result != -EINTR && o.result != -uapi::error_restartsys) return o.result;
+  return rule_of(o) == retry_rule::closed ? 0 : -EINTR;
 }
 
 }  // namespace
@@ -154,13 +167,9 @@ void loop::settle(op& o) {
     settle_cancelled(o);
     return;
   }
-  if (o.result == -EINTR || (o.result == -EAGAIN && !o.request.accept_again)) {
-    if (++o.retries > retries_max) {
-      finish(o, o.result);
-      return;
-    }
-    counters_.ops.retried.add();
-    again(o);
+  const bool is_answer = o.result == -EAGAIN && o.request.accept_again;
+  if (!is_answer && (is_interruption(o.result) || o.result == -code::no_thread)) {
+    settle_interrupted(o);
     return;
   }
   if (o.result < 0) {
@@ -182,6 +191,23 @@ void loop::settle(op& o) {
   }
 }
 
+// An op that no thread was found for was not begun, whatever its kind.
+void loop::settle_interrupted(op& o) {
+  const bool begun = o.result != -code::no_thread;
+  if (begun && rule_of(o) != retry_rule::again) {
+    finish(o, as_told(o));
+  } else if (++o.retries <= retries_max) {
+    counters_.ops.retried.add();
+    again(o);
+  } else if (!begun && rule_of(o) == retry_rule::closed) {
+    // Here, though it may wait for a disk: nobody else will, and the descriptor would be lost.
+    o.result = row_of(o.request.kind).perform(o.request);
+    finish(o, as_told(o));
+  } else {
+    finish(o, as_told(o));
+  }
+}
+
 // A cancelled op that was faster has succeeded; one that was cut short says so, and `done` says
 // where.
 void loop::settle_cancelled(op& o) {
@@ -191,10 +217,10 @@ void loop::settle_cancelled(op& o) {
     o.done += count;
     if (!whole) advance(o.request, count);
     finish(o, whole ? static_cast<std::int64_t>(o.done) : -o.cancel_reason);
-  } else if (was_interrupted(o.result)) {
+  } else if (left_nothing_done(o)) {
     finish(o, -o.cancel_reason);
   } else {
-    finish(o, o.result);
+    finish(o, as_told(o));
   }
 }
 

@@ -77,6 +77,7 @@ class loop {
   void hand_over_refused(op_list& refused);
   std::int64_t wait_limit(std::int64_t timeout_ns) const;
   void settle(op& o);
+  void settle_interrupted(op& o);
   void settle_cancelled(op& o);
   void again(op& o);
   void finish(op& o, std::int64_t result);

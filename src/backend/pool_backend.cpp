@@ -48,7 +48,7 @@ bool pool_backend::start(op& o) {
   switch (carrier_of(o.request)) {
     case carrier::worker:
       if (!workers_.submit(o)) {
-        o.result = worker_pool::refusal(o.request);
+        o.result = -code::no_thread;  // the loop tries again, a bounded number of times
         answered_now_.push_back(o);
       }
       return true;

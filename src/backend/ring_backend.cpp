@@ -132,7 +132,7 @@ bool ring_backend::start(op& o) {
   if (!in_ring || o.request.route != op_route::automatic) {
     if (carrier_of(o.request) == carrier::worker) {
       if (!workers_.submit(o)) {
-        o.result = worker_pool::refusal(o.request);
+        o.result = -code::no_thread;  // the loop tries again, a bounded number of times
         answered_now_.push_back(o);
       }
       return true;

@@ -51,10 +51,6 @@ bool worker_pool::submit(op& o) {
   return true;
 }
 
-std::int64_t worker_pool::refusal(const op_request& request) {
-  return request.accept_again ? -ENOMEM : -EAGAIN;
-}
-
 void worker_pool::cancel(op& o) {
   {
     const std::lock_guard lock(mutex_);

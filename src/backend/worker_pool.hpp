@@ -26,11 +26,8 @@ class worker_pool {
   ~worker_pool();  // joins; no op may be queued
 
   // Queues the op; its answer comes by collect after backend::wake. False: not one thread can be
-  // made.
+  // made now, which the backend answers with -code::no_thread.
   [[nodiscard]] bool submit(op& o);
-  // What an op that submit refused is answered: EAGAIN, for the loop to try again a bounded number
-  // of times; to an op that takes EAGAIN for the state of its socket, ENOMEM.
-  [[nodiscard]] static std::int64_t refusal(const op_request& request);
   // A queued op is answered with -ECANCELED; one that a thread performs runs to its end.
   void cancel(op& o);
   // Moves the answered ops to `answered`.

@@ -14,6 +14,7 @@ const char* code_name(int error_code) {
     case code::out_of_range: return "out_of_range";
     case code::unknown_name: return "unknown_name";
     case code::start_only: return "start_only";
+    case code::no_thread: return "no_thread";
     default: break;
   }
   const char* name = strerrorname_np(error_code);
@@ -30,6 +31,7 @@ static const char* code_text(int error_code) {
     case code::out_of_range: return "value out of range, left unchanged";
     case code::unknown_name: return "no such name";
     case code::start_only: return "can only be set at start";
+    case code::no_thread: return "no worker thread can be made, nothing was begun";
     default: break;
   }
   const char* text = strerrordesc_np(error_code);

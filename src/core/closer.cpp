@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "backend/loop.hpp"
+#include "ops/table.hpp"
 
 namespace sluice {
 
@@ -22,7 +23,11 @@ void closer::next(op& o) noexcept {
   job& j = *static_cast<job*>(o.context);
   // A name that cannot be removed, or an error of close on a file that nobody keeps, leaves nothing
   // to be done.
-  if (o.request.kind == op_kind::unlinkat) j.left.temporary_name.clear();
+  if (o.request.kind == op_kind::unlinkat) {
+    // Here, though it may wait for a disk: nobody else would ever remove it.
+    if (o.outcome() == -code::no_thread) row_of(op_kind::unlinkat).perform(o.request);
+    j.left.temporary_name.clear();
+  }
   j.owner->begin_next(j);
 }
 

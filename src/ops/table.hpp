@@ -17,6 +17,14 @@ enum class short_rule : std::uint8_t {
   resume_if_all  // as resume when MSG_WAITALL is set, else final
 };
 
+// What the loop does with EINTR and EAGAIN.
+enum class retry_rule : std::uint8_t {
+  again,   // try again, a bounded number of times: nothing was done
+  final,   // it is the result: something was done, and a second try would hide what
+  closed,  // close(2): the number is free whatever it says, and may be somebody else's by now.
+           // EINTR, which is what writing back to FUSE and NFS may say, is success
+};
+
 // Who performs the op when no ring does.
 enum class carrier : std::uint8_t {
   inline_call,  // the loop thread: the call never waits
@@ -37,6 +45,7 @@ struct op_row {
   std::int64_t (*perform)(const op_request&);
   carrier by;
   short_rule when_short;
+  retry_rule when_interrupted;
 };
 
 [[nodiscard]] const op_row& row_of(op_kind kind);

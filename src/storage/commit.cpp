@@ -9,7 +9,9 @@ namespace {
 // A sync that was not carried out says nothing about the disk; any other failure is final, because
 // the kernel may have dropped the dirty pages and would say 0 next time (KERNEL-FACTS 22). ENOSPC
 // and EDQUOT are of that class.
-bool was_carried_out(int failure) { return failure != ECANCELED && failure != ETIMEDOUT; }
+bool was_carried_out(int failure) {
+  return failure != ECANCELED && failure != ETIMEDOUT && failure != code::no_thread;
+}
 
 }  // namespace
 

@@ -1,7 +1,9 @@
 #include "backend/loop.hpp"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -291,6 +293,63 @@ TEST_CASE("an op that is interrupted for ever ends with the error after a bounde
   }
 }
 
+TEST_CASE("a sync that is interrupted is not repeated: the second might say 0 of what was lost") {
+  for (const int interruption : {EINTR, EAGAIN}) {
+    bench b;
+    told_op o(request_of(op_kind::fsync, 3));
+    b.backend.script({-interruption, 0});
+    b.loop.start(o, nullptr);
+    CHECK(b.turn() == 1);
+    CHECK(o.told == -interruption);
+    CHECK(b.counters.ops.retried.get() == 0);
+  }
+}
+
+TEST_CASE("a close that is interrupted has closed, and is never repeated") {
+  bench b;
+  told_op interrupted(request_of(op_kind::close, 3));
+  told_op refused(request_of(op_kind::close, 4));
+  told_op failed(request_of(op_kind::close, 5));
+  b.backend.script({-EINTR, -EAGAIN, -EIO});
+  b.loop.start(interrupted, nullptr);
+  b.loop.start(refused, nullptr);
+  b.loop.start(failed, nullptr);
+  CHECK(b.turn() == 3);
+  CHECK(interrupted.told == 0);
+  CHECK(refused.told == -EAGAIN);
+  CHECK(failed.told == -EIO);
+  CHECK(b.backend.count_of(event_kind::start) == 3);
+}
+
+TEST_CASE("what no thread was found for is tried again, and says so in the end") {
+  for (const op_kind kind : {op_kind::fsync, op_kind::write, op_kind::unlinkat}) {
+    bench b;
+    told_op in_time(request_of(kind, 3, memory.data(), 100));
+    told_op never(request_of(kind, 3, memory.data(), 100));
+    b.backend.script({-code::no_thread, kind == op_kind::write ? 100 : 0});
+    b.loop.start(in_time, nullptr);
+    for (int i = 0; i < 2; ++i) b.turn();
+    CHECK(in_time.told >= 0);
+    for (int i = 0; i < 100; ++i) b.backend.script({-code::no_thread});
+    b.loop.start(never, nullptr);
+    for (int i = 0; i < 100; ++i) b.turn();
+    CHECK(in_time.times_told + never.times_told == 2);
+    CHECK(never.told == -code::no_thread);
+  }
+}
+
+TEST_CASE("a descriptor is closed by the loop itself when no thread is found for it") {
+  bench b;
+  const int fd = ::dup(0);
+  told_op o(request_of(op_kind::close, fd));
+  for (int i = 0; i < 65; ++i) b.backend.script({-code::no_thread});
+  b.loop.start(o, nullptr);
+  for (int i = 0; i < 65; ++i) b.turn();
+  CHECK(o.times_told == 1);
+  CHECK(o.told == 0);
+  CHECK(::fcntl(fd, F_GETFD) < 0);
+}
+
 TEST_CASE("progress makes the bound on interruptions begin anew") {
   bench b;
   told_op o(writing());
@@ -442,6 +501,26 @@ TEST_CASE("whatever an interrupted op answers, it ends with the reason of its ca
     b.backend.answer(o, -answer);
     CHECK(b.turn() == 1);
     CHECK(o.told == -ECANCELED);
+  }
+}
+
+TEST_CASE("a sync that was begun when it was cancelled says how it ended") {
+  struct row {
+    std::int64_t answer;
+    std::int64_t told;
+  };
+  for (const row& r : {row{-ECANCELED, -ETIMEDOUT}, row{-code::no_thread, -ETIMEDOUT},
+                       row{-EINTR, -EINTR}, row{-uapi::error_restartsys, -EINTR}, row{-EIO, -EIO},
+                       row{0, 0}}) {
+    bench b;
+    told_op o(request_of(op_kind::fsync, 3));
+    b.loop.start(o, nullptr);
+    b.turn();
+    b.backend.when_cancelled = support::on_cancel::ignore;
+    b.loop.cancel(o, ETIMEDOUT);
+    b.backend.answer(o, r.answer);
+    CHECK(b.turn() == 1);
+    CHECK(o.told == r.told);
   }
 }
 

@@ -101,6 +101,19 @@ TEST_CASE("a name that cannot be removed does not keep the file open") {
   CHECK(b.asked == std::vector{op_kind::unlinkat, op_kind::close, op_kind::close});
 }
 
+TEST_CASE("where no thread can be made, descriptors are closed and names removed all the same") {
+  const temp_dir dir;
+  bench b;
+  b.backend.perform = [](const op_request&) { return -std::int64_t{code::no_thread}; };
+  dropped_file file = dropped(dir, "file", true);
+  const int fd = file.fd.get();
+  b.closing.close_later(std::move(file));
+  for (int i = 0; i < 300; ++i) b.on.turn(0, 100);
+  CHECK(b.closing.pending() == 0);
+  CHECK(::fcntl(fd, F_GETFD) < 0);
+  CHECK(dir.entry_count() == 0);
+}
+
 TEST_CASE("nothing dropped is nothing to do") {
   bench b;
   b.closing.close_later({});

@@ -128,7 +128,7 @@ TEST_CASE("without descriptors an engine says EMFILE, starting and running, and 
   }
 }
 
-TEST_CASE("where no thread can be made, file operations say EAGAIN and work again later") {
+TEST_CASE("where no thread can be made, file operations say no_thread and work again later") {
   const std::unique_ptr<support::temp_dir> folder = open_folder();
   faults::in_child([&] {
     faults::become_ordinary_user();
@@ -138,7 +138,7 @@ TEST_CASE("where no thread can be made, file operations say EAGAIN and work agai
     std::optional<uploaded> got = upload(w.engine(), w.folder().path().string(), 300'000);
     REQUIRE(got.has_value());
     REQUIRE(!got->outcome.has_value());
-    CHECK(got->outcome.error().code == EAGAIN);
+    CHECK(got->outcome.error().code == sluice::code::no_thread);
     rlimit now{};
     REQUIRE(::getrlimit(RLIMIT_NPROC, &now) == 0);
     faults::limit(RLIMIT_NPROC, now.rlim_max);

@@ -93,6 +93,7 @@ refusal explain(const sluice::error& problem, step during) {
       return {408, "the body came too slowly; nothing of this upload was kept"};
     case sluice::code::end_of_stream:
       return {400, "the body ended before its promised length; nothing of this upload was kept"};
+    case sluice::code::no_thread: return {503, "the server can start no thread; try again later"};
     case sluice::code::shutting_down: return {503, "the server is shutting down; try again later"};
     case sluice::code::durability_unknown: return explain_unknown_durability(during);
     default: return unforeseen(problem);

@@ -400,7 +400,8 @@ TEST_CASE("an engine with a ring that a second thread runs says so and ends the 
   const std::string said = support::last_words([] {
     result<engine> e =
         engine::create(support::small_knobs("ring"), [](log_level level, std::string_view text) {
-          if (level == log_level::fatal) std::fprintf(stderr, "log: %s\n", std::string(text).c_str());
+          if (level == log_level::fatal)
+            std::fprintf(stderr, "log: %s\n", std::string(text).c_str());
         });
     e->run_once(1ms);
     std::jthread([&] { e->run_once(1ms); }).join();
@@ -418,7 +419,8 @@ TEST_CASE("an engine whose ring was closed under it says so and ends the process
     for (int fd = first; fd < first + 16; ++fd) ::close(fd);
     e.run_once(1ms);
   });
-  CHECK(said == "sluice: io_uring_enter: EBADF: the ring's descriptor was closed by somebody else\n");
+  CHECK(said ==
+        "sluice: io_uring_enter: EBADF: the ring's descriptor was closed by somebody else\n");
 }
 
 // ---- a guest in another loop
@@ -574,8 +576,9 @@ TEST_CASE("a guest is called for the lease that its host drops and a task waits 
       std::vector<lease> all;
       while (lease block = f->core().blocks().try_take()) all.push_back(std::move(block));
       bool granted = false;
-      f->start([](engine& e) -> task<bool> { co_return (co_await e.acquire_block()).has_value(); }(*f),
-               [&](bool got) { granted = got; });
+      f->start(
+          [](engine& e) -> task<bool> { co_return (co_await e.acquire_block()).has_value(); }(*f),
+          [&](bool got) { granted = got; });
       CHECK(h.settles());
       REQUIRE_FALSE(granted);
       all.pop_back();

@@ -86,9 +86,9 @@ struct op_request {
 // Where an op stands. Each line: what has happened; who moves it on, with which function; what
 // `link` is on.
 enum class op_state : std::uint8_t {
-  idle,    // not started, or told its result; the owner, by loop::start; on no list
-  staged,  // started; the loop, which hands it to the backend in its next turn or once there is
-           // room; one of the loop's lists
+  idle,        // not started, or told its result; the owner, by loop::start; on no list
+  staged,      // started; the loop, which hands it to the backend in its next turn or once there is
+               // room; one of the loop's lists
   in_flight,   // the kernel, a worker or a waker has it; whoever answers it; on that party's list,
                // or none
   cancelling,  // as in_flight, and asked to end soon; the same party
@@ -107,7 +107,7 @@ class op {
   explicit op(const op_request& wanted) : request(wanted) {}
   op(const op&) = delete;
   op& operator=(const op&) = delete;
-  SLUICE_API ~op();  // asserts that the op is idle: nothing is freed that the kernel still owns
+  SLUICE_API ~op();  // aborts unless idle: nothing is freed that the kernel still owns
 
   [[nodiscard]] op_state state() const { return state_; }
   // The terminal result: >= 0 as the system call says (bytes, a descriptor), or -errno.

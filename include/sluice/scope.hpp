@@ -19,7 +19,7 @@ class SLUICE_API scope {
   scope() = default;
   scope(const scope&) = delete;
   scope& operator=(const scope&) = delete;
-  ~scope();  // asserts that no op is under way: everything was drained
+  ~scope();  // aborts when an op is under way: everything must have been drained
 
   // Asks every op under way to end and lets no new one begin: each ends with ECANCELED, so that the
   // task unwinds by its own error handling. Returns at once; the task ends when its last op has.

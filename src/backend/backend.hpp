@@ -30,7 +30,8 @@ class backend {
 
   // Hands over all that was started, then waits for at least one answer, for `timeout_ns`
   // (negative: no limit; 0: not at all) or for wake(). Every answered op has `result` = this
-  // round's count, -errno or -code::no_thread, and is appended to `answered`; nothing of the caller's runs meanwhile.
+  // round's count, -errno or -code::no_thread, and is appended to `answered`; nothing of the
+  // caller's runs meanwhile.
   virtual void wait(std::int64_t timeout_ns, op_list& answered) = 0;
 
   // Ends a wait under way, or the next one. Any thread.

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/assert.hpp"
 #include "kernel/clock.hpp"
 #include "kernel/uapi.hpp"
 #include "ops/state.hpp"
@@ -44,7 +45,7 @@ std::int64_t as_told(const op& o) {
 
 loop::loop(backend& carrier, tuning::counters& counters) : backend_(carrier), counters_(counters) {}
 
-loop::~loop() { assert(under_way_ == 0); }
+loop::~loop() { base::require(under_way_ == 0, "a loop ended with an operation under way"); }
 
 void loop::start(op& o, scope* task_scope) {
   assert(o.state() == op_state::idle);

@@ -28,7 +28,7 @@ class loop {
   loop(backend& carrier, tuning::counters& counters);
   loop(const loop&) = delete;
   loop& operator=(const loop&) = delete;
-  ~loop();  // asserts that no op is under way
+  ~loop();  // aborts when an op is under way: the backend would answer into freed memory
 
   // idle -> staged; or -> harvested with -ECANCELED when the scope is cancelled.
   void start(op& o, scope* task_scope);

@@ -66,10 +66,11 @@ ring_backend::ring_backend(kernel::ring made, kernel::wake_fd wake,
     : wake_fd_(std::move(wake)),
       ring_(std::move(made)),
       counters_(counters),
-      workers_(pool_settings.threads, *this, counters.pool) {
-}
+      workers_(pool_settings.threads, *this, counters.pool) {}
 
-ring_backend::~ring_backend() { assert(in_flight_ == 0); }
+ring_backend::~ring_backend() {
+  base::require(in_flight_ == 0, "a ring ended with an operation in flight");
+}
 
 const char* ring_backend::find_capabilities(kernel::capability_table& found) {
   found.add("io_uring", true);
@@ -205,11 +206,11 @@ void ring_backend::wait(std::int64_t timeout_ns, op_list& answered) {
   workers_.collect(answered);
 }
 
-// A cancel has a completion beside that of its op, so the queue's room bounds how many are under way;
-// those of the first make room for the rest.
+// A cancel has a completion beside that of its op, so the queue's room bounds how many are under
+// way; those of the first make room for the rest.
 void ring_backend::hand_over_cancels() {
-  while (!cancels_.empty() && in_flight_ + cancels_in_flight_ + wake_completions <
-                                  ring_.completion_entries()) {
+  while (!cancels_.empty() &&
+         in_flight_ + cancels_in_flight_ + wake_completions < ring_.completion_entries()) {
     io_uring_sqe* sqe = entry();
     if (sqe == nullptr) return;
     op& o = cancels_.front();

@@ -9,7 +9,8 @@ namespace sluice::base {
 
 // `what` completes "sluice: ": it names the rule that was broken, in the caller's words.
 inline void require(bool holds, const char* what) noexcept {
-  if (!holds) [[unlikely]] broken(what);
+  if (!holds) [[unlikely]]
+    broken(what);
 }
 
 }  // namespace sluice::base

@@ -1,6 +1,5 @@
 #include "core/engine_core.hpp"
 
-#include <cassert>
 #include <cerrno>
 #include <string>
 #include <utility>
@@ -8,10 +7,11 @@
 
 #include "backend/pool_backend.hpp"
 #include "backend/ring_backend.hpp"
+#include "base/assert.hpp"
 
 namespace sluice {
 
-scope::~scope() { assert(ops.empty()); }
+scope::~scope() { base::require(ops.empty(), "a task ended with an operation under way"); }
 
 void scope::cancel(sluice::loop& on) {
   cancelled_ = true;

@@ -90,8 +90,8 @@ int ring::try_enter() {
   return answer == -EBADFD ? 0 : -answer;
 }
 
-// The ring's descriptor is not registered, though that saves its look-up in every enter: it is then a
-// number of its owner, and what another thread asks goes to a ring of that one's own, unseen.
+// The ring's descriptor is not registered, though that saves its look-up in every enter: it is then
+// a number of its owner, and what another thread asks goes to a ring of that one's own, unseen.
 int ring::own() {
   if (owned_) return 0;
   // The raw call: liburing 2.3 declares io_uring_enable_rings and does not export it.

@@ -3,6 +3,7 @@
 #include <array>
 #include <cassert>
 
+#include "base/assert.hpp"
 #include "ops/state.hpp"
 
 namespace sluice {
@@ -31,6 +32,6 @@ void set_state(op& o, op_state next) {
   o.state_ = next;
 }
 
-op::~op() { assert(state_ == op_state::idle); }
+op::~op() { base::require(state_ == op_state::idle, "an operation's memory ended before it"); }
 
 }  // namespace sluice

@@ -4,6 +4,8 @@
 #include <cassert>
 #include <utility>
 
+#include "base/assert.hpp"
+
 namespace sluice {
 
 read_ahead::read_ahead(file_state& file, const read_range& range, std::size_t depth,
@@ -16,7 +18,9 @@ read_ahead::read_ahead(file_state& file, const read_range& range, std::size_t de
       progress_(file.core.loop()),
       next_offset_(range.offset / range.unit * range.unit) {}
 
-read_ahead::~read_ahead() { assert(under_way_ == 0); }
+read_ahead::~read_ahead() {
+  base::require(under_way_ == 0, "reading ahead ended before its reads had");
+}
 
 void read_ahead::begin(lease block) {
   slot& s = at(begun_);

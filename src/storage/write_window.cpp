@@ -3,6 +3,8 @@
 #include <cassert>
 #include <utility>
 
+#include "base/assert.hpp"
+
 namespace sluice {
 
 write_window::write_window(file_state& file, std::size_t depth, scope* task_scope)
@@ -20,7 +22,9 @@ write_window::write_window(file_state& file, std::size_t depth, scope* task_scop
   }
 }
 
-write_window::~write_window() { assert(free_.size() == depth_); }
+write_window::~write_window() {
+  base::require(free_.size() == depth_, "a window of writes ended before they had");
+}
 
 write_window::slot& write_window::take_slot(lease block) {
   assert(has_room());

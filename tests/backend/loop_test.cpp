@@ -509,9 +509,9 @@ TEST_CASE("a sync that was begun when it was cancelled says how it ended") {
     std::int64_t answer;
     std::int64_t told;
   };
-  for (const row& r : {row{-ECANCELED, -ETIMEDOUT}, row{-code::no_thread, -ETIMEDOUT},
-                       row{-EINTR, -EINTR}, row{-uapi::error_restartsys, -EINTR}, row{-EIO, -EIO},
-                       row{0, 0}}) {
+  for (const row& r :
+       {row{-ECANCELED, -ETIMEDOUT}, row{-code::no_thread, -ETIMEDOUT}, row{-EINTR, -EINTR},
+        row{-uapi::error_restartsys, -EINTR}, row{-EIO, -EIO}, row{0, 0}}) {
     bench b;
     told_op o(request_of(op_kind::fsync, 3));
     b.loop.start(o, nullptr);
@@ -890,8 +890,8 @@ TEST_CASE("a cancelled scope's op that is begun anew by its completion ends as w
   CHECK(b.backend.count_of(event_kind::start) == 1);
 }
 
-TEST_CASE("a loop destroyed with an op under way breaks an assertion") {
-  CHECK(support::dies([] {
+TEST_CASE("a loop destroyed with an op under way aborts, whatever the build") {
+  CHECK(support::aborts([] {
     scripted_backend backend;
     tuning::counters counters;
     auto* o = new told_op(writing());

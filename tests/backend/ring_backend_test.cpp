@@ -186,7 +186,8 @@ TEST_CASE("polls that wait leave room for others, however many there are") {
   CHECK(b.run(recv_into(busy.ours(), got, MSG_WAITALL)) == 10);
   CHECK(b.run(send_of(busy.ours(), bytes)) == 10);
   // Those without room are served as soon as others end, in their order.
-  for (const stream_pair& pair : pairs) REQUIRE(support::send_all(pair.theirs(), pattern(34, 0, 1)));
+  for (const stream_pair& pair : pairs)
+    REQUIRE(support::send_all(pair.theirs(), pattern(34, 0, 1)));
   REQUIRE(b.until([&] { return b.on().ops_under_way() == 0; }));
   for (const told_op& o : polls) CHECK(o.told == POLLIN);
   CHECK(b.counters.ring.cq_overflows.get() == 0);

@@ -16,8 +16,8 @@ long enter(int ring_fd) {
 
 // Raw as well: liburing 2.3 declares io_uring_enable_rings and does not export it.
 long enable(int ring_fd) {
-  return probe::result_of(::syscall(SYS_io_uring_register, ring_fd, IORING_REGISTER_ENABLE_RINGS,
-                                    nullptr, 0));
+  return probe::result_of(
+      ::syscall(SYS_io_uring_register, ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0));
 }
 
 template <class Body>

@@ -2,6 +2,7 @@
 
 #include "conformance/suite.hpp"
 #include "core/this_scope.hpp"
+#include "support/dies.hpp"
 
 namespace {
 
@@ -134,4 +135,16 @@ TEST_CASE("a cancelled read-ahead is drained before its blocks go back") {
       CHECK(told == 1);
     }
   }
+}
+
+TEST_CASE("reading ahead that ends before its reads aborts, whatever the build") {
+  const setting on{"pool", "pool", std::filesystem::current_path().string(), false, ""};
+  world w(on);
+  make_file(w.at("file"), pattern(1, 0, block));
+  const sluice::file from = adopted(w, O_RDONLY);
+  const std::string said = support::last_words([&] {
+    sluice::read_ahead blocks(from.state(), {0, block, 1}, 1, nullptr);
+    blocks.begin(w.engine().core().blocks().try_take());
+  });
+  CHECK(said == "sluice: reading ahead ended before its reads had\n");
 }

@@ -2,6 +2,7 @@
 
 #include "conformance/suite.hpp"
 #include "core/this_scope.hpp"
+#include "support/dies.hpp"
 
 namespace {
 
@@ -113,4 +114,15 @@ TEST_CASE("a cancelled window is drained all the same before its blocks go back"
       CHECK((hole || support::is_pattern(part, 1, at)));
     }
   }
+}
+
+TEST_CASE("a window that ends before its writes aborts, whatever the build") {
+  const setting on{"pool", "pool", std::filesystem::current_path().string(), false, ""};
+  world w(on);
+  const sluice::file into = adopted(w, "file", O_RDWR | O_CREAT);
+  const std::string said = support::last_words([&] {
+    sluice::write_window window(into.state(), 1, nullptr);
+    window.write(w.engine().core().blocks().try_take(), 4096, 0);
+  });
+  CHECK(said == "sluice: a window of writes ended before they had\n");
 }

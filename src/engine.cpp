@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/engine_core.hpp"
+#include "storage/committer.hpp"
 
 namespace sluice {
 
@@ -70,6 +71,7 @@ const knobs& engine::settings() const { return core_->settings(); }
 result<void> engine::set_knob(std::string_view name, std::string_view value) {
   return core_->set_live(name, value);
 }
+std::size_t engine::clear_suspects() { return committer_of(*core_).clear_suspects(); }
 counter_snapshot engine::counters() const { return tuning::snapshot(core_->counters()); }
 std::string_view engine::backend_name() const { return core_->carrier().name(); }
 

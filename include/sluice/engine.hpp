@@ -165,7 +165,10 @@ class SLUICE_API engine {
 
   [[nodiscard]] const knobs& settings() const;
   result<void> set_knob(std::string_view name,
-                        std::string_view value);        // live knobs only: code::start_only
+                        std::string_view value);  // live knobs only: code::start_only
+  // Publishes again on every filesystem on which a sync had failed, once somebody has looked at the
+  // disk; how many there were. What sluice.commit.on_failure=fail_engine ended stays ended.
+  std::size_t clear_suspects();
   [[nodiscard]] counter_snapshot counters() const;      // any thread
   [[nodiscard]] std::string_view backend_name() const;  // "ring" or "pool"
   [[nodiscard]] std::vector<capability> capabilities() const;

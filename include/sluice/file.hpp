@@ -59,9 +59,11 @@ class SLUICE_API file {
   // now, not in the middle, and leave the file as it was. EOPNOTSUPP where the filesystem cannot.
   [[nodiscard]] task<result<void>> reserve(std::uint64_t bytes);
 
-  // Makes every completed write durable (fdatasync). A failure is final: code::durability_unknown
-  // now and at every later commit of this file, because the kernel may have dropped the pages
-  // (KERNEL-FACTS 22).
+  // Makes every completed write durable (fdatasync, one for all that wait for this file). A failure
+  // is final: code::durability_unknown now and at every later commit of this file, because the
+  // kernel may have dropped the pages (KERNEL-FACTS 22). code::engine_failed after a failed sync
+  // with sluice.commit.on_failure=fail_engine. A cancel before the sync began is ECANCELED, after
+  // that it waits for the sync.
   [[nodiscard]] task<result<void>> commit();
   // Closes and waits for it. The destructor does the same without waiting.
   [[nodiscard]] task<result<void>> close();
@@ -95,7 +97,7 @@ class SLUICE_API directory {
   // wakes nobody who waits for a FIFO to be opened. Errors as open_file.
   [[nodiscard]] task<result<file_info>> look(std::string path);
   // For writing, without a name until published (O_TMPFILE; else a temporary name that goes away
-  // unpublished).
+  // unpublished). code::filesystem_suspect and code::engine_failed as publish.
   [[nodiscard]] task<result<file>> create();
   // Removes the name of a regular file, durably when it returns. EISDIR for a directory.
   [[nodiscard]] task<result<void>> remove(std::string path);
@@ -129,9 +131,24 @@ struct publish_options {
 
 // Gives a created file its final name in `in`: data synced, name given by linkat or renameat2,
 // directory synced, then the answer. After a crash the name shows the whole content or what it
-// showed before. `last_name` is one path component. On failure the name is as it was;
-// code::durability_unknown says that a sync failed.
+// showed before. Those who publish at the same time share the syncs (sluice.commit.grouping).
+// `last_name` is one path component. On failure the name is as it was; code::durability_unknown
+// says that a sync failed: of the data, and the name is as it was, or of the directory, and the
+// file has the name for now. From then on code::filesystem_suspect is the answer on that
+// filesystem, until engine::clear_suspects; or code::engine_failed
+// (sluice.commit.on_failure=fail_engine).
 [[nodiscard]] SLUICE_API task<result<void>> publish(file& of, directory& in, std::string last_name,
                                                     publish_options options = {});
+
+struct sweep_report {
+  std::uint64_t removed = 0;      // names
+  std::uint64_t directories = 0;  // read to their end
+};
+
+// Removes the temporary names that ended processes left in `root` and below it, on its filesystem;
+// no link is followed. Those of live processes stay: they hold a lock on theirs. For the start of a
+// server; reads every directory, one at a time, on a worker. A directory that cannot be read is
+// passed over. ECANCELED.
+[[nodiscard]] SLUICE_API task<result<sweep_report>> sweep_temporaries(directory& root);
 
 }  // namespace sluice

@@ -47,6 +47,7 @@ enum class op_kind : std::uint8_t {
   mkdirat,
   poll,
   shutdown,
+  syncfs,
   call,     // a function of the caller, run on a worker thread: what no kernel ring can do
   timeout,  // a timer of the loop; no backend sees it
   park,     // waits for another part of the engine (a lease, a free slot); no backend sees it

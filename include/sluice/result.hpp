@@ -22,6 +22,10 @@ inline constexpr int out_of_range =
 inline constexpr int unknown_name = 5007;  // no knob or counter of that name
 inline constexpr int start_only = 5008;    // a start-only knob cannot change in a running engine
 inline constexpr int no_thread = 5009;     // no worker thread can be made; nothing was begun
+inline constexpr int filesystem_suspect =
+    5010;  // a sync failed on this filesystem: nothing is published there until it is cleared
+inline constexpr int engine_failed =
+    5011;  // a sync failed, and sluice.commit.on_failure=fail_engine: nothing is committed any more
 }  // namespace code
 
 // Why a call failed. Trivially copyable; both texts are string literals and live for ever.

@@ -15,6 +15,8 @@ const char* code_name(int error_code) {
     case code::unknown_name: return "unknown_name";
     case code::start_only: return "start_only";
     case code::no_thread: return "no_thread";
+    case code::filesystem_suspect: return "filesystem_suspect";
+    case code::engine_failed: return "engine_failed";
     default: break;
   }
   const char* name = strerrorname_np(error_code);
@@ -32,6 +34,9 @@ static const char* code_text(int error_code) {
     case code::unknown_name: return "no such name";
     case code::start_only: return "can only be set at start";
     case code::no_thread: return "no worker thread can be made, nothing was begun";
+    case code::filesystem_suspect:
+      return "an earlier sync failed on this filesystem: nothing is published there until cleared";
+    case code::engine_failed: return "an earlier sync failed: the engine commits nothing any more";
     default: break;
   }
   const char* text = strerrordesc_np(error_code);

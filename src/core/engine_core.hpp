@@ -35,6 +35,13 @@ struct file_capabilities {
   bool splice = false;         // splice(2) and sendfile(2)
 };
 
+// What a folder further down keeps with its engine: made when first asked for, destroyed after the
+// last op has ended and before the loop.
+class engine_part {
+ public:
+  virtual ~engine_part() = default;
+};
+
 // Loop thread only, but for stop, wake and reading counters.
 class engine_core {
  public:
@@ -54,7 +61,9 @@ class engine_core {
   [[nodiscard]] const sluice::knobs& settings() const { return settings_; }
   [[nodiscard]] const kernel::capability_table& capabilities() const { return capabilities_; }
   [[nodiscard]] const file_capabilities& tried() const { return tried_; }
+  [[nodiscard]] std::unique_ptr<engine_part>& storage_part() { return storage_part_; }
 
+  void say(log_level level, std::string_view text) const;
   result<void> set_live(std::string_view name, std::string_view value);
 
   task_handle adopt(detail::root_task root);
@@ -103,6 +112,7 @@ class engine_core {
   std::unique_ptr<buffer_class> heads_;
   std::unique_ptr<pipe_pool> pipes_;
   std::unique_ptr<sluice::closer> closer_;
+  std::unique_ptr<engine_part> storage_part_;
   task_set tasks_;
   std::uint64_t tasks_begun_ = 0;
   std::optional<kernel::epoll> guest_epoll_;

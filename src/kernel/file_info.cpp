@@ -24,7 +24,7 @@ std::uint32_t field_at(const struct statx& info, std::size_t offset) {
 
 // tmpfs takes O_DIRECT and copies into the page cache all the same (Linux 6.6 and later).
 bool is_memory_filesystem(int fd) {
-  struct statfs info {};
+  struct statfs info{};
   if (::fstatfs(fd, &info) != 0) return false;
   return info.f_type == TMPFS_MAGIC || info.f_type == RAMFS_MAGIC;
 }
@@ -57,6 +57,7 @@ result<inode_info> inode_of(int fd) {
   return inode_info{
       .bytes = static_cast<std::uint64_t>(info.st_size),
       .inode = info.st_ino,
+      .device = info.st_dev,
       .modified_ns = std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec,
       .mode = info.st_mode,
   };
@@ -66,6 +67,18 @@ std::uint64_t free_bytes_beside(int fd) {
   struct statvfs info{};
   if (::fstatvfs(fd, &info) != 0) return std::numeric_limits<std::uint64_t>::max();
   return std::uint64_t{info.f_bfree} * info.f_frsize;
+}
+
+const char* syncfs_distrust(int fd) {
+  struct statfs info{};
+  if (::fstatfs(fd, &info) != 0) return "the filesystem cannot be asked what it is";
+  switch (static_cast<std::uint32_t>(info.f_type)) {
+    case EXT4_SUPER_MAGIC:
+    case XFS_SUPER_MAGIC:
+    case BTRFS_SUPER_MAGIC:
+    case TMPFS_MAGIC: return nullptr;
+    default: return "syncfs of this filesystem is not known to make files durable";
+  }
 }
 
 bool is_append(int fd) {

@@ -24,6 +24,7 @@ struct direct_alignment {
 struct inode_info {
   std::uint64_t bytes = 0;
   std::uint64_t inode = 0;
+  std::uint64_t device = 0;  // of the filesystem; btrfs has one per subvolume
   std::int64_t modified_ns = 0;
   std::uint32_t mode = 0;
 };
@@ -32,6 +33,11 @@ struct inode_info {
 // Free bytes of its filesystem, those reserved for root included; the largest number when it cannot
 // be asked.
 [[nodiscard]] std::uint64_t free_bytes_beside(int fd);
+
+// Why one syncfs(2) there does not stand for an fdatasync(2) of each file written since they were
+// made, or null: it does. FUSE does not even tell its daemon, and of other filesystems nobody has
+// looked (kernel-notes/syncfs_error_per_descriptor.md).
+[[nodiscard]] const char* syncfs_distrust(int fd);
 
 // Whether the descriptor was opened with O_APPEND (kernel-notes/append_ignores_offset.md).
 [[nodiscard]] bool is_append(int fd);

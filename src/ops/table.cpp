@@ -22,6 +22,8 @@
 //   mkdirat          path, length = mode
 //   poll             flags = poll(2) events
 //   shutdown         flags = how
+//   syncfs           data = array of int, length = count: files whose own write-back errors count
+//                    as the filesystem's
 //   call             function, data
 #include "ops/table.hpp"
 
@@ -265,6 +267,18 @@ void fill_shutdown(const op_request& r, io_uring_sqe& sqe) {
 }
 std::int64_t perform_shutdown(const op_request& r) { return answer(::shutdown(r.fd, flags_of(r))); }
 
+// An error of write-back is told to the descriptor of syncfs once, and not at all where another has
+// heard of it before that descriptor was opened: so each file is asked as well. By then its pages
+// are written, and asking waits for nothing (kernel-notes/syncfs_error_per_descriptor.md).
+std::int64_t perform_syncfs(const op_request& r) {
+  if (::syncfs(r.fd) != 0) return -errno;
+  const auto* files = static_cast<const int*>(r.data);
+  for (std::uint64_t i = 0; i < r.length; ++i) {
+    if (::sync_file_range(files[i], 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE) != 0) return -errno;
+  }
+  return 0;
+}
+
 std::int64_t perform_call(const op_request& r) { return r.function(r.data); }
 
 constexpr std::array<op_row, op_kind_count> rows{{
@@ -322,6 +336,8 @@ constexpr std::array<op_row, op_kind_count> rows{{
      short_rule::final, retry_rule::again},
     {op_kind::shutdown, "shutdown", IORING_OP_SHUTDOWN, fill_shutdown, perform_shutdown,
      carrier::inline_call, short_rule::final, retry_rule::again},
+    {op_kind::syncfs, "syncfs", -1, nullptr, perform_syncfs, carrier::worker, short_rule::final,
+     retry_rule::final},
     {op_kind::call, "call", -1, nullptr, perform_call, carrier::worker, short_rule::final,
      retry_rule::again},
     {op_kind::timeout, "timeout", -1, nullptr, nullptr, carrier::loop, short_rule::final,

@@ -1,6 +1,6 @@
 #include "storage/commit.hpp"
 
-#include "ops/table.hpp"
+#include "storage/committer.hpp"
 #include "storage/file_state.hpp"
 
 namespace sluice {
@@ -9,45 +9,48 @@ namespace {
 // A sync that was not carried out says nothing about the disk; any other failure is final, because
 // the kernel may have dropped the dirty pages and would say 0 next time (KERNEL-FACTS 22). ENOSPC
 // and EDQUOT are of that class.
-bool was_carried_out(int failure) {
-  return failure != ECANCELED && failure != ETIMEDOUT && failure != code::no_thread;
+result<void> verdict(std::int64_t outcome, const char* op) {
+  if (outcome >= 0) return {};
+  const int failure = static_cast<int>(-outcome);
+  if (!is_lost_sync(failure)) return fail(failure, op, "sync");
+  return fail(code::durability_unknown, op, code_name(failure));
+}
+
+task<result<void>> commit_in(committer& with, lane_key lane, file_state& state,
+                             std::uint64_t bytes) {
+  state.core.counters().commit.waiters.add();
+  if (state.durability_lost)
+    co_return fail(code::durability_unknown, "fdatasync", "commit: an earlier sync failed");
+  if (const int refusal = with.refusal(); refusal != 0)
+    co_return fail(refusal, "fdatasync", "commit");
+  committer::turn_await turn(with, lane);
+  turn.wait.fd = state.fd.get();
+  turn.wait.bytes = bytes;
+  const result<void> synced = verdict(co_await turn, "fdatasync");
+  if (!synced && synced.error().code == code::durability_unknown) state.durability_lost = true;
+  co_return synced;
 }
 
 }  // namespace
 
 task<result<void>> file::commit() {
-  file_state& state = *state_;
-  state.core.counters().commit.waiters.add();
-  if (state.durability_lost)
-    co_return fail(code::durability_unknown, "fdatasync", "commit: an earlier sync failed");
-  op_request request = on_file(state, op_kind::fsync);
-  request.flags = fsync_data_only;
-  op_await syncing(state.core.loop(), request);
-  const result<std::size_t> synced = co_await syncing;
-  if (synced) {
-    state.core.counters().commit.syncs.add();
-    co_return result<void>{};
-  }
-  if (!was_carried_out(synced.error().code)) co_return std::unexpected(synced.error());
-  state.durability_lost = true;
-  state.core.counters().commit.failures.add();
-  co_return fail(code::durability_unknown, "fdatasync", code_name(synced.error().code));
+  const lane_key own{lane_kind::file, 0, reinterpret_cast<std::uintptr_t>(state_.get())};
+  co_return co_await commit_in(committer_of(state_->core), own, *state_, 0);
+}
+
+task<result<void>> commit_to_publish(file_state& state, const kernel::inode_info& inode) {
+  committer& with = committer_of(state.core);
+  co_return co_await commit_in(with, with.data_lane(state, inode), state, inode.bytes);
 }
 
 task<result<void>> sync_directory(engine_core& core, int directory_fd) {
-  op_request request;
-  request.kind = op_kind::fsync;
-  request.fd = directory_fd;
-  op_await syncing(core.loop(), request);
-  const result<std::size_t> synced = co_await syncing;
-  if (synced) {
-    core.counters().commit.syncs.add();
-    co_return result<void>{};
-  }
-  if (!was_carried_out(synced.error().code)) co_return std::unexpected(synced.error());
-  core.counters().commit.failures.add();
-  co_return fail(code::durability_unknown, "fsync of the directory",
-                 code_name(synced.error().code));
+  core.counters().commit.waiters.add();
+  const result<kernel::inode_info> inode = kernel::inode_of(directory_fd);
+  if (!inode) co_return std::unexpected(inode.error());
+  committer::turn_await turn(committer_of(core),
+                             {lane_kind::directory, inode->device, inode->inode});
+  turn.wait.fd = directory_fd;
+  co_return verdict(co_await turn, "fsync of the directory");
 }
 
 }  // namespace sluice

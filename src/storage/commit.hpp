@@ -1,14 +1,21 @@
-// Making completed writes durable.
+// Making completed writes and names durable; each wait is shared with others by the committer.
 #pragma once
 
+#include "kernel/file_info.hpp"
 #include "sluice/result.hpp"
 #include "sluice/task.hpp"
 
 namespace sluice {
 
 class engine_core;
+struct file_state;
 
 // fsync of a directory: makes its names durable. code::durability_unknown when the kernel says no.
+// The descriptor stays open until the answer.
 [[nodiscard]] task<result<void>> sync_directory(engine_core& core, int directory_fd);
+
+// As file::commit, for a file whose name is given and synced next: it may share a syncfs.
+[[nodiscard]] task<result<void>> commit_to_publish(file_state& state,
+                                                   const kernel::inode_info& inode);
 
 }  // namespace sluice

@@ -8,7 +8,9 @@
 #include "sluice/file.hpp"
 #include "storage/beneath.hpp"
 #include "storage/commit.hpp"
+#include "storage/committer.hpp"
 #include "storage/file_state.hpp"
+#include "storage/temporary_name.hpp"
 
 namespace sluice {
 namespace {
@@ -67,6 +69,44 @@ task<result<kernel::unique_fd>> enter_or_make(engine_core& core, int parent_fd, 
   const result<void> made = co_await make_directory(core, parent_fd, name);
   if (!made) co_return std::unexpected(made.error());
   co_return co_await open_beneath(core, parent_fd, name, directory_flags);
+}
+
+// Nobody should send bytes to a disk where they cannot be published.
+result<void> check_trust(engine_core& core, int directory_fd) {
+  const committer& commits = committer_of(core);
+  if (!commits.refuses_somewhere()) return {};
+  const result<kernel::inode_info> inode = kernel::inode_of(directory_fd);
+  if (!inode) return std::unexpected(inode.error());
+  const int refusal = commits.refusal(inode->device);
+  if (refusal == 0) return {};
+  core.counters().publish.refused.add();
+  return fail(refusal, "open", "create: an earlier sync failed");
+}
+
+struct temporary_request {
+  int directory_fd;
+  std::string name;
+};
+
+std::int64_t make_temporary_on_worker(void* context) {
+  auto* wanted = static_cast<temporary_request*>(context);
+  return make_temporary(wanted->directory_fd, file_mode, wanted->name);
+}
+
+task<result<file>> create_named(engine_core& core, kernel::unique_fd parent) {
+  temporary_request wanted{parent.get(), {}};
+  op_request request;
+  request.kind = op_kind::call;
+  request.function = make_temporary_on_worker;
+  request.data = &wanted;
+  op_await making(core.loop(), request);
+  const result<std::size_t> made = co_await making;
+  if (!made) co_return fail(made.error().code, "openat", "create: under a temporary name");
+  auto state = std::make_unique<file_state>(core, kernel::unique_fd(static_cast<int>(*made)));
+  state->writable = true;
+  state->temporary_name = std::move(wanted.name);
+  state->directory = std::move(parent);
+  co_return file(std::move(state));
 }
 
 }  // namespace
@@ -143,6 +183,8 @@ task<result<file_info>> directory::look(std::string path) {
 }
 
 task<result<file>> directory::create() {
+  if (const result<void> wanted = check_trust(*core_, fd_); !wanted)
+    co_return std::unexpected(wanted.error());
   if (core_->tried().unnamed_files) {
     result<kernel::unique_fd> fd =
         co_await open_beneath(*core_, fd_, ".", O_TMPFILE | O_RDWR, file_mode);
@@ -154,17 +196,9 @@ task<result<file>> directory::create() {
     }
     if (!lacks_unnamed_files(fd.error().code)) co_return std::unexpected(fd.error());
   }
-  std::string name = make_temporary_name();
   kernel::unique_fd parent(::fcntl(fd_, F_DUPFD_CLOEXEC, 0));
   if (!parent) co_return fail(errno, "fcntl", "create: keeping the directory");
-  result<kernel::unique_fd> fd =
-      co_await open_beneath(*core_, fd_, name, O_CREAT | O_EXCL | O_RDWR, file_mode);
-  if (!fd) co_return std::unexpected(fd.error());
-  auto state = std::make_unique<file_state>(*core_, std::move(*fd));
-  state->writable = true;
-  state->temporary_name = std::move(name);
-  state->directory = std::move(parent);
-  co_return file(std::move(state));
+  co_return co_await create_named(*core_, std::move(parent));
 }
 
 task<result<void>> directory::remove(std::string path) {

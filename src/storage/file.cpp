@@ -1,10 +1,8 @@
 #include "sluice/file.hpp"
 
 #include <fcntl.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
-#include <array>
 #include <coroutine>
 #include <utility>
 
@@ -23,17 +21,6 @@ op_request on_file(const file_state& state, op_kind kind) {
   request.kind = kind;
   request.fd = state.fd.get();
   return request;
-}
-
-std::string make_temporary_name() {
-  std::array<unsigned char, 8> random{};
-  [[maybe_unused]] const auto bytes = ::getrandom(random.data(), random.size(), 0);
-  std::string name = temporary_prefix;
-  for (const unsigned char byte : random) {
-    name += "0123456789abcdef"[byte >> 4];
-    name += "0123456789abcdef"[byte & 15];
-  }
-  return name;
 }
 
 file::file() = default;

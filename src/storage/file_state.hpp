@@ -29,8 +29,4 @@ struct file_state {
 // Where an op on the file begins: kind and descriptor set.
 [[nodiscard]] op_request on_file(const file_state& state, op_kind kind);
 
-// Prefix of the temporary names, where O_TMPFILE is not to be had.
-inline constexpr const char* temporary_prefix = ".sluice-tmp-";
-[[nodiscard]] std::string make_temporary_name();
-
 }  // namespace sluice

@@ -134,4 +134,25 @@ inline void mount_ext4(const std::string& at, std::size_t bytes) {
   if (std::system(commands.c_str()) != 0) throw cannot_show{"ext4 cannot be mounted here"};
 }
 
+// ext4 in a file on a tmpfs of `bytes`, which is too small for all of it: a disk that takes writes
+// until fill_disk_below, and answers them with errors from then on.
+inline void mount_ext4_on_little(const std::string& at, std::size_t bytes) {
+  mounts_of_its_own();
+  const std::string below = at + ".below";
+  const std::string commands = "PATH=$PATH:/usr/sbin:/sbin; mkdir '" + below +
+                               "' && mount -t tmpfs -o size=" + std::to_string(bytes) + " none '" +
+                               below + "' && truncate -s " + std::to_string(4 * bytes) + " '" +
+                               below + "/image' && mkfs.ext4 -q -m 0 '" + below +
+                               "/image' >/dev/null 2>&1 && mount -o loop '" + below + "/image' '" +
+                               at + "' 2>/dev/null && rm -r '" + at + "/lost+found' && sync -f '" +
+                               at + "'";
+  if (std::system(commands.c_str()) != 0) throw cannot_show{"ext4 on tmpfs cannot be mounted here"};
+}
+
+inline void fill_disk_below(const std::string& at) {
+  const std::string command =
+      "dd if=/dev/zero of='" + at + ".below/filler' bs=4k 2>/dev/null; true";
+  REQUIRE(std::system(command.c_str()) == 0);
+}
+
 }  // namespace faults

@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <limits>
+#include <string_view>
 
 #include "kernel/clock.hpp"
 #include "kernel/fd.hpp"
@@ -77,6 +78,7 @@ TEST_CASE("an inode tells size, number, kind and time of change") {
   ::fstat(fd.get(), &expected);
   CHECK(info->bytes == 12'345);
   CHECK(info->inode == expected.st_ino);
+  CHECK(info->device == expected.st_dev);
   CHECK(S_ISREG(info->mode));
   CHECK(info->modified_ns == 1'700'000'000'123'456'789);
   CHECK(S_ISDIR(inode_of(dir.fd())->mode));
@@ -89,6 +91,15 @@ TEST_CASE("free space is told where it can be asked, and is no obstacle where it
   CHECK(free > 0);
   CHECK(free < std::numeric_limits<std::uint64_t>::max());
   CHECK(free_bytes_beside(-1) == std::numeric_limits<std::uint64_t>::max());
+}
+
+TEST_CASE("syncfs is trusted where it is known to be enough, else there is a reason") {
+  const unique_fd proc(::open("/proc/self/status", O_RDONLY | O_CLOEXEC));
+  REQUIRE(syncfs_distrust(proc.get()) != nullptr);
+  CHECK(std::string_view(syncfs_distrust(proc.get())).find("syncfs") != std::string_view::npos);
+  CHECK(syncfs_distrust(-1) != nullptr);
+  const unique_fd memory(::open("/dev/shm", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (memory) CHECK(syncfs_distrust(memory.get()) == nullptr);
 }
 
 TEST_CASE("an append descriptor is recognised") {

@@ -67,4 +67,34 @@ void on_small_ext4(std::size_t bytes, Body&& body) {
   });
 }
 
+// The same on a tmpfs of `bytes`, four times smaller than the filesystem: once the folder below it
+// is filled, writes to the disk fail. Body: (descriptor of the root, path of the tmpfs).
+template <class Body>
+void on_ext4_over_little_tmpfs(std::size_t bytes, Body&& body) {
+  if (::geteuid() != 0) skip("mounting ext4 needs the superuser");
+  const temp_dir dir;
+  in_child([&] {
+    if (::unshare(CLONE_NEWNS) < 0) skip("no mount namespace: " + in_words(-errno));
+    if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) {
+      skip("the mounts cannot be made private: " + in_words(-errno));
+    }
+    const std::string below = (dir.path() / "below").string();
+    const std::string root = (dir.path() / "root").string();
+    must(::mkdir(below.c_str(), 0700), "mkdir");
+    must(::mkdir(root.c_str(), 0700), "mkdir");
+    const std::string size = "size=" + std::to_string(bytes);
+    if (::mount("none", below.c_str(), "tmpfs", 0, size.c_str()) < 0) {
+      skip("tmpfs cannot be mounted: " + in_words(-errno));
+    }
+    const std::string commands = "PATH=$PATH:/usr/sbin:/sbin; truncate -s " +
+                                 std::to_string(4 * bytes) + " '" + below +
+                                 "/image' && mkfs.ext4 -q -m 0 '" + below +
+                                 "/image' && mount -o loop '" + below + "/image' '" + root + "'";
+    if (std::system(commands.c_str()) != 0) skip("ext4 cannot be made and mounted here");
+    const descriptor mounted(static_cast<int>(
+        must(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open of the mount")));
+    body(mounted.get(), below);
+  });
+}
+
 }  // namespace probe

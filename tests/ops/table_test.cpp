@@ -117,6 +117,7 @@ TEST_CASE("which results are short follows from the row and its flags") {
       row{op_kind::statx, 0, false},      row{op_kind::fallocate, 0, false},
       row{op_kind::ftruncate, 0, false},  row{op_kind::call, 0, false},
       row{op_kind::poll, 0, false},       row{op_kind::connect, 0, false},
+      row{op_kind::syncfs, 0, false},
   };
   std::byte byte{};
   iovec vector{&byte, 100};
@@ -240,6 +241,16 @@ TEST_CASE("performing a file operation gives the count or -errno of its system c
   CHECK(perform(request_of(op_kind::close, fd)) == 0);
   CHECK(perform(request_of(op_kind::write, fd, text.data(), 5, 0)) == -EBADF);
   CHECK(perform(request_of(op_kind::close, fd)) == -EBADF);
+}
+
+TEST_CASE("a sync of a filesystem asks each file for an error of its own too") {
+  const support::temp_dir dir;
+  std::array<int, 3> files{dir.open("one"), dir.open("two"), -1};
+  CHECK(perform(request_of(op_kind::syncfs, dir.fd())) == 0);
+  CHECK(perform(request_of(op_kind::syncfs, files[0], files.data(), 2)) == 0);
+  CHECK(perform(request_of(op_kind::syncfs, files[0], files.data(), 3)) == -EBADF);
+  CHECK(perform(request_of(op_kind::syncfs, -1)) == -EBADF);
+  for (const int fd : {files[0], files[1]}) CHECK(perform(request_of(op_kind::close, fd)) == 0);
 }
 
 TEST_CASE("performing a socket operation never waits") {

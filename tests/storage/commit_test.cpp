@@ -122,3 +122,47 @@ TEST_CASE("a directory is synced, and one that cannot be says durability_unknown
     ::close(ends[1]);
   }
 }
+
+TEST_CASE("those who commit one file at the same time share a sync; who comes later has the next") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    sluice::result<sluice::file> f = sluice::file::adopt(w.engine(), opened(w, "file"));
+    REQUIRE(f.has_value());
+    int left = 50;
+    for (int i = 0; i < 50; ++i) w.engine().start(commit(*f), [&left](int c) { left -= c == 0; });
+    w.until([&left] { return left == 0; });
+    CHECK(w.counter("sluice.commit.waiters") == 50);
+    CHECK(w.counter("sluice.commit.syncs") == 1);
+    CHECK(w.run(commit(*f)) == 0);
+    CHECK(w.counter("sluice.commit.syncs") == 2);
+  }
+}
+
+TEST_CASE("a failed sync is told to all that waited for it, and refuses what comes after") {
+  for (const char* on_failure : {"fail_file", "fail_engine"}) {
+    for (const setting& on : every_setting()) {
+      CAPTURE(on.name);
+      CAPTURE(on_failure);
+      world w(on, {{"sluice.commit.on_failure", on_failure}});
+      int ends[2];
+      REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+      sluice::file f(std::make_unique<sluice::file_state>(w.engine().core(),
+                                                          sluice::kernel::unique_fd(ends[1])));
+      std::vector<int> codes;
+      for (int i = 0; i < 5; ++i)
+        w.engine().start(commit(f), [&codes](int c) { codes.push_back(c); });
+      w.until([&codes] { return codes.size() == 5; });
+      CHECK(codes == std::vector<int>(5, code::durability_unknown));
+      CHECK(w.counter("sluice.commit.failures") == 1);
+      CHECK(w.counter("sluice.commit.suspects") == 1);
+      // Another file, on a filesystem that nothing is wrong with.
+      sluice::result<sluice::file> other = sluice::file::adopt(w.engine(), opened(w, "file"));
+      const bool engine_ended = std::string_view(on_failure) == "fail_engine";
+      CHECK(w.run(commit(*other)) == (engine_ended ? code::engine_failed : 0));
+      CHECK(w.engine().clear_suspects() == 1);
+      CHECK(w.run(commit(*other)) == (engine_ended ? code::engine_failed : 0));
+      ::close(ends[0]);
+    }
+  }
+}

@@ -1,3 +1,5 @@
+#include <sys/resource.h>
+
 #include <memory>
 
 #include "conformance/suite.hpp"
@@ -243,5 +245,160 @@ TEST_CASE("a cancelled publish says what became of the name") {
         }
       }
     }
+  }
+}
+
+namespace {
+
+std::vector<std::byte> object(std::size_t number) {
+  return pattern(7000 + number, 0, 1000 + number % 3000);
+}
+
+sluice::task<std::vector<int>> publish_object(sluice::engine& e, std::filesystem::path folder,
+                                              std::size_t number) {
+  const std::vector<std::byte> content = object(number);
+  std::vector<std::string> names(1, "object-" + std::to_string(number));
+  const sluice::publish_options options;
+  co_return co_await publish_as(e, std::move(folder), content, std::move(names), options);
+}
+
+struct many {
+  std::size_t ended = 0;
+  std::vector<int> codes;  // those that are not 0
+};
+
+// Creates, writes and publishes one object per number, all at once.
+void publish_all(world& w, std::size_t count, many& seen) {
+  for (std::size_t i = 0; i < count; ++i) {
+    w.engine().start(publish_object(w.engine(), w.folder().path(), i),
+                     [&seen](const std::vector<int>& c) {
+                       ++seen.ended;
+                       if (c != codes_list{0}) seen.codes.push_back(c.empty() ? -1 : c[0]);
+                     });
+  }
+  w.until([&] { return seen.ended == count; });
+  w.settle();
+}
+
+void check_all(world& w, std::size_t count) {
+  CHECK(w.names().size() == count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string name = "object-" + std::to_string(i);
+    if (!same_bytes(content_of(w.at(name)), object(i))) FAIL_CHECK("content of ", name);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("those who publish at the same time share syncs and the calls that give names") {
+  constexpr std::size_t count = 150;
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    for (const std::string grouping : {"each", "filesystem", "auto"}) {
+      CAPTURE(grouping);
+      world w(on, {{"sluice.commit.grouping", grouping}});
+      many seen;
+      publish_all(w, count, seen);
+      CHECK(seen.codes.empty());
+      check_all(w, count);
+      CHECK(w.counter("sluice.publish.count") == count);
+      CHECK(w.counter("sluice.commit.waiters") == 2 * count);
+      CHECK(w.counter("sluice.commit.failures") == 0);
+      CHECK(w.counter("sluice.publish.batches") < count);
+      const std::uint64_t by_filesystem = w.counter("sluice.commit.filesystem_syncs");
+      const std::uint64_t syncs = w.counter("sluice.commit.syncs");
+      if (grouping == "each") {
+        CHECK(by_filesystem == 0);
+        CHECK(syncs > count);
+        CHECK(syncs < 2 * count);  // the directory's are shared all the same
+      } else {
+        CHECK(by_filesystem > 0);
+        CHECK(syncs < count);
+      }
+    }
+  }
+}
+
+TEST_CASE("count_max and bytes_max bound what a group holds") {
+  constexpr std::size_t count = 60;
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    for (const support::knob_value limit :
+         {support::knob_value{"sluice.commit.count_max", "5"}, {"sluice.commit.bytes_max", "5K"}}) {
+      world w(on, {{"sluice.commit.grouping", "filesystem"}, limit});
+      many seen;
+      publish_all(w, count, seen);
+      CHECK(seen.codes.empty());
+      check_all(w, count);
+      CHECK(w.counter("sluice.commit.filesystem_syncs") >= count / 5);
+    }
+  }
+}
+
+TEST_CASE("a delay gathers publishes that come one after the other") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.commit.grouping", "filesystem"},
+                 {"sluice.commit.delay_us", "100000"},
+                 {"sluice.commit.count_max", "20"}});
+    many seen;
+    const auto begun = std::chrono::steady_clock::now();
+    publish_all(w, 20, seen);
+    // Full: it did not wait for the delay.
+    CHECK(std::chrono::steady_clock::now() - begun < 5s);
+    CHECK(seen.codes.empty());
+    CHECK(w.counter("sluice.commit.filesystem_syncs") <= 2);
+    publish_in(w, object(0), {"alone"});
+    CHECK(w.names().size() == 21);
+  }
+}
+
+TEST_CASE("thousands of publishes at once, and as many names") {
+  constexpr std::size_t count = 2000;
+  rlimit limit{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  const rlimit before = limit;
+  limit.rlim_cur = limit.rlim_max;
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+  if (limit.rlim_cur > 3 * count) {
+    for (const setting& on : every_setting()) {
+      CAPTURE(on.name);
+      world w(on);
+      many seen;
+      publish_all(w, count, seen);
+      CHECK(seen.codes.empty());
+      check_all(w, count);
+      CHECK(w.counter("sluice.commit.syncs") < count);
+    }
+  } else {
+    MESSAGE("too few descriptors for thousands of files");
+  }
+  ::setrlimit(RLIMIT_NOFILE, &before);
+}
+
+TEST_CASE("publishers and removers of one directory share its sync") {
+  constexpr std::size_t count = 40;
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    for (std::size_t i = 0; i < count; ++i) make_file(w.at("old-" + std::to_string(i)), {});
+    const auto remove = [](sluice::engine& e, std::filesystem::path folder,
+                           std::string name) -> sluice::task<int> {
+      sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+      const sluice::result<void> done = co_await in->remove(std::move(name));
+      co_return done ? 0 : done.error().code;
+    };
+    std::size_t removed = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      w.engine().start(remove(w.engine(), w.folder().path(), "old-" + std::to_string(i)),
+                       [&removed](int c) { removed += c == 0 ? 1U : 0U; });
+    }
+    many seen;
+    publish_all(w, count, seen);
+    CHECK(seen.codes.empty());
+    CHECK(removed == count);
+    check_all(w, count);
+    CHECK(w.counter("sluice.commit.syncs") < 2 * count);
+    CHECK(w.counter("sluice.commit.waiters") == 3 * count);
   }
 }

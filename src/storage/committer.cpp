@@ -1,0 +1,116 @@
+#include "storage/committer.hpp"
+
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <tuple>
+#include <utility>
+
+#include "storage/file_state.hpp"
+
+namespace sluice {
+
+bool is_lost_sync(int failure) {
+  return failure != ECANCELED && failure != ETIMEDOUT && failure != code::no_thread;
+}
+
+committer& committer_of(engine_core& core) {
+  std::unique_ptr<engine_part>& part = core.storage_part();
+  if (!part) {
+    part = std::make_unique<committer>(
+        core.loop(), core.values().commit, core.counters(),
+        [&core](std::string_view text) { core.say(log_level::warning, text); });
+  }
+  return static_cast<committer&>(*part);
+}
+
+committer::committer(loop& on, const tuning::commit_knobs& knobs, tuning::counters& counters,
+                     warn_function warn)
+    : loop_(on), knobs_(knobs), counters_(counters), warn_(std::move(warn)) {}
+
+void committer::join(const lane_key& key, lane_wait& w, scope* task_scope) {
+  loop_.start(w, task_scope);
+  // Not when its task was cancelled before: it is told so by the loop.
+  if (w.state() == op_state::in_flight) lane_of(key).join(w);
+}
+
+sync_lane& committer::lane_of(const lane_key& key) {
+  const auto found = lanes_.lower_bound(key);
+  if (found != lanes_.end() && found->first == key) return found->second;
+  if (spare_.empty()) {
+    lane_host& host = *this;
+    const auto made =
+        lanes_.emplace_hint(found, std::piecewise_construct, std::forward_as_tuple(key),
+                            std::forward_as_tuple(key, loop_, knobs_, host));
+    return made->second;
+  }
+  auto node = std::move(spare_.back());
+  spare_.pop_back();
+  node.key() = key;
+  node.mapped().serve_from_now(key);
+  return lanes_.insert(found, std::move(node))->second;
+}
+
+void committer::idle(sync_lane& l) { spare_.push_back(lanes_.extract(l.key())); }
+
+lane_key committer::data_lane(const file_state& of, const kernel::inode_info& inode) {
+  const lane_key own{lane_kind::file, 0, reinterpret_cast<std::uintptr_t>(&of)};
+  if (knobs_.grouping == tuning::grouping_choice::each) return own;
+  if (inode.bytes >= knobs_.bytes_max) return own;
+  if (filesystem_of(of.fd.get(), inode.device).distrust != nullptr) return own;
+  return {lane_kind::filesystem, inode.device, 0};
+}
+
+const committer::filesystem& committer::filesystem_of(int fd, std::uint64_t device) {
+  const auto known = std::ranges::find(filesystems_, device, &filesystem::device);
+  if (known != filesystems_.end()) return *known;
+  filesystems_.push_back({device, kernel::syncfs_distrust(fd)});
+  const filesystem& seen = filesystems_.back();
+  if (seen.distrust != nullptr && knobs_.grouping == tuning::grouping_choice::filesystem) {
+    warn_(std::string("sluice.commit.grouping=filesystem is each here: ") + seen.distrust);
+  }
+  return seen;
+}
+
+void committer::served(const op_request& by, const lane_wait& first, std::int64_t outcome) {
+  if (by.kind == op_kind::call) {
+    counters_.publish.batches.add();
+  } else if (outcome >= 0) {
+    counters_.commit.syncs.add();
+    if (by.kind == op_kind::syncfs) counters_.commit.filesystem_syncs.add();
+  } else if (is_lost_sync(static_cast<int>(-outcome))) {
+    counters_.commit.failures.add();
+    lose_trust(first.fd, static_cast<int>(-outcome));
+  }
+}
+
+// Whatever failed, ENOSPC and EDQUOT included: the kernel may have dropped pages that others on the
+// same filesystem were told are written (KERNEL-FACTS 22).
+void committer::lose_trust(int fd, int failure) {
+  if (knobs_.on_failure == tuning::sync_failure_choice::fail_engine) failed_ = true;
+  const result<kernel::inode_info> inode = kernel::inode_of(fd);
+  if (!inode || std::ranges::find(suspects_, inode->device) != suspects_.end()) return;
+  suspects_.push_back(inode->device);
+  counters_.commit.suspects.set(suspects_.size());
+  warn_("a sync failed (" + std::string(code_name(failure)) + ") on the filesystem of device " +
+        std::to_string(major(inode->device)) + ":" + std::to_string(minor(inode->device)) +
+        "; nothing is published there until the disk is looked at and " +
+        (failed_ ? "the process started anew" : "the suspicion cleared (clear-suspects)"));
+}
+
+int committer::refusal() const { return failed_ ? code::engine_failed : 0; }
+
+int committer::refusal(std::uint64_t device) const {
+  if (failed_) return code::engine_failed;
+  return std::ranges::find(suspects_, device) != suspects_.end() ? code::filesystem_suspect : 0;
+}
+
+std::size_t committer::clear_suspects() {
+  const std::size_t count = suspects_.size();
+  suspects_.clear();
+  counters_.commit.suspects.set(0);
+  return count;
+}
+
+}  // namespace sluice

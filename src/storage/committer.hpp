@@ -1,0 +1,106 @@
+// Makes data and names durable for many at once, and knows where durability was lost.
+//
+//   a publish    data -> name -> directory, each step in a lane (storage/sync_lane.hpp)
+//   data         grouping=each, large files, filesystems whose syncfs is not known to be enough:
+//                lane_kind::file. Else lane_kind::filesystem, one syncfs for all that wait there.
+//   a commit     lane_kind::file, always: syncfs may leave overwritten blocks in the cache of the
+//                disk, and only the sync of the name that follows in a publish flushes it
+//                (kernel-notes/syncfs_error_per_descriptor.md)
+//   a directory  lane_kind::directory: publishes, removals and new directories share its sync
+#pragma once
+
+#include <coroutine>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/engine_core.hpp"
+#include "kernel/file_info.hpp"
+#include "sluice/result.hpp"
+#include "storage/sync_lane.hpp"
+#include "tuning/counter_values.hpp"
+
+namespace sluice {
+
+struct file_state;
+
+// Loop thread only.
+class committer final : public engine_part, private lane_host {
+ public:
+  using warn_function = std::function<void(std::string_view)>;
+
+  committer(loop& on, const tuning::commit_knobs& knobs, tuning::counters& counters,
+            warn_function warn);
+  committer(const committer&) = delete;
+  committer& operator=(const committer&) = delete;
+
+  // Awaits one turn of a lane: >= 0, or -errno of what the lane did. -ECANCELED: nothing was done.
+  class [[nodiscard]] turn_await {
+   public:
+    turn_await(committer& on, const lane_key& key) : on_(on), key_(key) {}
+    lane_wait wait;  // to be filled in before it is awaited
+
+    [[nodiscard]] bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> awaiting) noexcept {
+      wait.context = awaiting.address();
+      wait.complete = [](op& o) noexcept {
+        std::coroutine_handle<>::from_address(o.context).resume();
+      };
+      on_.join(key_, wait, awaiting.promise().task_scope());
+    }
+    [[nodiscard]] std::int64_t await_resume() const noexcept { return wait.outcome(); }
+
+   private:
+    committer& on_;
+    lane_key key_;
+  };
+
+  // Starts the parked op and has it wait in the lane of that key.
+  void join(const lane_key& key, lane_wait& w, scope* task_scope);
+
+  // The lane for the data of a file that is being published.
+  [[nodiscard]] lane_key data_lane(const file_state& of, const kernel::inode_info& inode);
+
+  // Why nothing may be published on a filesystem: code::filesystem_suspect, code::engine_failed; 0.
+  [[nodiscard]] int refusal(std::uint64_t device) const;
+  // Why nothing may be committed: code::engine_failed; 0.
+  [[nodiscard]] int refusal() const;
+  // Whether refusal(device) can be anything but 0.
+  [[nodiscard]] bool refuses_somewhere() const { return failed_ || !suspects_.empty(); }
+  // Lets suspect filesystems be published on again; how many there were.
+  std::size_t clear_suspects();
+
+ private:
+  struct filesystem {
+    std::uint64_t device = 0;
+    const char* distrust = nullptr;  // why syncfs is not enough there; null: it is
+  };
+
+  void served(const op_request& by, const lane_wait& first, std::int64_t outcome) override;
+  void idle(sync_lane& l) override;
+  sync_lane& lane_of(const lane_key& key);
+  [[nodiscard]] const filesystem& filesystem_of(int fd, std::uint64_t device);
+  void lose_trust(int fd, int failure);
+
+  loop& loop_;
+  const tuning::commit_knobs& knobs_;
+  tuning::counters& counters_;
+  warn_function warn_;
+  std::map<lane_key, sync_lane> lanes_;
+  std::vector<std::map<lane_key, sync_lane>::node_type> spare_;  // so that nothing is allocated
+  std::vector<filesystem> filesystems_;                          // seen so far
+  std::vector<std::uint64_t> suspects_;
+  bool failed_ = false;
+};
+
+// The engine's, made when first asked for.
+[[nodiscard]] committer& committer_of(engine_core& core);
+
+// Whether a failure says that a sync was tried and what is on the disk is unknown. Not: a cancel,
+// or no thread to be had for it.
+[[nodiscard]] bool is_lost_sync(int failure);
+
+}  // namespace sluice

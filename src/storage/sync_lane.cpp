@@ -1,0 +1,148 @@
+#include "storage/sync_lane.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "kernel/clock.hpp"
+#include "ops/table.hpp"
+
+namespace sluice {
+namespace {
+
+lane_wait& wait_of(op& o) { return static_cast<lane_wait&>(o); }
+
+op_request sync_of(int fd, std::uint32_t flags) {
+  op_request request;
+  request.kind = op_kind::fsync;
+  request.fd = fd;
+  request.flags = flags;
+  return request;
+}
+
+}  // namespace
+
+sync_lane::sync_lane(const lane_key& key, loop& on, const tuning::commit_knobs& knobs,
+                     lane_host& host)
+    : key_(key), loop_(on), knobs_(knobs), host_(host) {
+  gathering_.request.kind = op_kind::timeout;
+  gathering_.context = this;
+  gathering_.complete = due;
+  serving_.context = this;
+  serving_.complete = ended;
+}
+
+void sync_lane::join(lane_wait& w) {
+  waiting_.push_back(w);
+  ++waiting_count_;
+  waiting_bytes_ += w.bytes;
+  consider();
+}
+
+// Begins in the next turn at the earliest: whoever becomes ready in this one is of the group, and a
+// task cancelled in this one has asked for nothing yet.
+void sync_lane::consider() {
+  if (serving_.state() != op_state::idle) return;
+  if (gathering_.state() == op_state::idle) {
+    const std::int64_t delay_us = waits_for_more() ? knobs_.delay_us : 0;
+    gathering_.deadline_ns = kernel::deadline_after(is_full() ? 0 : delay_us * 1000);
+    loop_.start(gathering_, nullptr);
+  } else if (gathering_.state() == op_state::in_flight && is_full()) {
+    loop_.cancel(gathering_, ECANCELED);
+  }
+}
+
+bool sync_lane::waits_for_more() const {
+  return key_.kind == lane_kind::file || key_.kind == lane_kind::filesystem;
+}
+
+bool sync_lane::is_full() const {
+  return waiting_count_ >= knobs_.count_max || waiting_bytes_ >= knobs_.bytes_max;
+}
+
+void sync_lane::due(op& o) noexcept { static_cast<sync_lane*>(o.context)->go_on(); }
+
+void sync_lane::go_on() {
+  if (waiting_.empty()) {
+    waiting_count_ = 0;
+    waiting_bytes_ = 0;
+    host_.idle(*this);
+  } else {
+    begin();
+  }
+}
+
+void sync_lane::begin() {
+  take_members();
+  serving_.request = request_for_members();
+  loop_.start(serving_, nullptr);
+}
+
+void sync_lane::take_members() {
+  member_count_ = 0;
+  std::uint64_t bytes = 0;
+  while (!waiting_.empty() && member_count_ < knobs_.count_max) {
+    lane_wait& w = wait_of(waiting_.front());
+    if (member_count_ > 0 && bytes + w.bytes > knobs_.bytes_max) break;
+    waiting_.pop_front();
+    w.scope_link.unlink();
+    members_.push_back(w);
+    bytes += w.bytes;
+    ++member_count_;
+  }
+  waiting_count_ -= std::min(waiting_count_, member_count_);
+  waiting_bytes_ -= std::min(waiting_bytes_, bytes);
+}
+
+op_request sync_lane::request_for_members() {
+  op_request request;
+  switch (key_.kind) {
+    case lane_kind::file: return sync_of(wait_of(members_.front()).fd, fsync_data_only);
+    case lane_kind::directory: return sync_of(wait_of(members_.front()).fd, 0);
+    case lane_kind::filesystem: return sync_of_filesystem();
+    case lane_kind::naming: break;
+  }
+  request.kind = op_kind::call;
+  request.function = serve_members;
+  request.data = this;
+  return request;
+}
+
+op_request sync_lane::sync_of_filesystem() {
+  const int first = wait_of(members_.front()).fd;
+  if (member_count_ == 1 && knobs_.grouping != tuning::grouping_choice::filesystem) {
+    return sync_of(first, fsync_data_only);
+  }
+  descriptors_.clear();
+  for (op& o : members_) descriptors_.push_back(wait_of(o).fd);
+  op_request request;
+  request.kind = op_kind::syncfs;
+  request.fd = first;
+  request.data = descriptors_.data();
+  request.length = descriptors_.size();
+  return request;
+}
+
+// On a worker. The loop thread leaves members alone until the call has ended.
+std::int64_t sync_lane::serve_members(void* lane) {
+  for (op& o : static_cast<sync_lane*>(lane)->members_) {
+    lane_wait& w = wait_of(o);
+    w.failure_ = w.serve(w.subject);
+  }
+  return 0;
+}
+
+void sync_lane::ended(op& o) noexcept {
+  sync_lane& l = *static_cast<sync_lane*>(o.context);
+  l.host_.served(o.request, wait_of(l.members_.front()), o.outcome());
+  while (!l.members_.empty()) {
+    lane_wait& w = wait_of(l.members_.front());
+    l.loop_.answer_parked(w, o.outcome() < 0 ? o.outcome() : -w.failure_);
+  }
+  if (l.waiting_.empty()) {
+    l.go_on();
+  } else {
+    l.consider();
+  }
+}
+
+}  // namespace sluice

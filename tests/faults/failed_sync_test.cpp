@@ -1,0 +1,112 @@
+// A disk that fails when written pages are to reach it: everybody who waits is told that it is
+// unknown what the disk holds, nothing is published, and nothing more is until somebody says so.
+#include "conformance/suite.hpp"
+#include "faults/child.hpp"
+
+REGISTER_LISTENER("failure_count", 1, faults::failure_count);
+
+namespace {
+
+using namespace conformance;
+namespace code = sluice::code;
+
+constexpr std::size_t mib = 1 << 20;
+constexpr std::size_t files = 8;
+
+struct prepared {
+  sluice::directory in;
+  std::vector<sluice::file> made;
+};
+
+// Opens the folder and makes files whose content is in the page cache only.
+sluice::task<int> prepare(sluice::engine& e, std::filesystem::path folder, prepared& p) {
+  const std::vector<std::byte> content = pattern(1, 0, 65'536);
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+  if (!in) co_return in.error().code;
+  p.in = std::move(*in);
+  for (std::size_t i = 0; i < files; ++i) {
+    sluice::result<sluice::file> made = co_await p.in.create();
+    if (!made) co_return made.error().code;
+    sluice::op_await writing = made->write(content, 0);
+    const sluice::result<std::size_t> written = co_await writing;
+    if (!written) co_return written.error().code;
+    p.made.push_back(std::move(*made));
+  }
+  co_return 0;
+}
+
+sluice::task<int> publish_one(prepared& p, std::size_t number) {
+  const sluice::result<void> done =
+      co_await sluice::publish(p.made[number], p.in, "name-" + std::to_string(number));
+  co_return done ? 0 : done.error().code;
+}
+
+sluice::task<int> commit_one(prepared& p) {
+  const sluice::result<void> done = co_await p.made[0].commit();
+  co_return done ? 0 : done.error().code;
+}
+
+sluice::task<int> create_one(prepared& p) {
+  const sluice::result<sluice::file> made = co_await p.in.create();
+  co_return made ? 0 : made.error().code;
+}
+
+void check_failed_group(world& w, prepared& p, const std::string& root) {
+  faults::fill_disk_below(root);
+  std::vector<int> codes;
+  for (std::size_t i = 0; i < files; ++i)
+    w.engine().start(publish_one(p, i), [&codes](int c) { codes.push_back(c); });
+  w.until([&codes] { return codes.size() == files; });
+  CHECK(codes == std::vector<int>(files, code::durability_unknown));
+  CHECK(w.names().empty());
+  CHECK(w.counter("sluice.commit.suspects") == 1);
+  CHECK(w.counter("sluice.publish.count") == 0);
+}
+
+void check_refusals(world& w, prepared& p, bool engine_ended) {
+  const int refusal = engine_ended ? code::engine_failed : code::filesystem_suspect;
+  const std::uint64_t failures = w.counter("sluice.commit.failures");
+  CHECK(w.run(commit_one(p)) == code::durability_unknown);
+  CHECK(w.run(create_one(p)) == refusal);
+  CHECK(w.run(publish_one(p, 0)) == refusal);
+  CHECK(w.counter("sluice.publish.refused") == 2);
+  CHECK(w.engine().clear_suspects() == 1);
+  // The file stays lost whatever an operator says: the kernel would answer 0 now.
+  CHECK(w.run(publish_one(p, 0)) == (engine_ended ? refusal : code::durability_unknown));
+  CHECK(w.run(create_one(p)) != code::filesystem_suspect);
+  CHECK(w.counter("sluice.commit.failures") == failures);
+}
+
+void fail_in(const std::string& backend, const std::string& grouping, const char* on_failure) {
+  CAPTURE(backend);
+  CAPTURE(grouping);
+  CAPTURE(on_failure);
+  const std::unique_ptr<support::temp_dir> parent =
+      temp_dir_in(std::filesystem::current_path().string());
+  const std::string root = parent->at("disk");
+  REQUIRE(std::filesystem::create_directory(root));
+  faults::in_child([&] {
+    faults::mount_ext4_on_little(root, 16 * mib);
+    world w({backend, backend, root, true, ""},
+            {{"sluice.commit.grouping", grouping}, {"sluice.commit.on_failure", on_failure}});
+    prepared p;
+    REQUIRE(w.run(prepare(w.engine(), w.folder().path(), p)) == 0);
+    check_failed_group(w, p, root);
+    // One sync for all, where it was shared.
+    CHECK(w.counter("sluice.commit.failures") == (grouping == "each" ? files : 1));
+    check_refusals(w, p, std::string_view(on_failure) == "fail_engine");
+    p.made.clear();
+    p.in = sluice::directory();
+  });
+}
+
+}  // namespace
+
+TEST_CASE("a failed sync is told to every publisher of its group, and nothing has a name") {
+  for (const std::string backend : {"ring", "pool"}) {
+    for (const std::string grouping : {"each", "filesystem", "auto"}) {
+      fail_in(backend, grouping, "fail_file");
+    }
+    fail_in(backend, "auto", "fail_engine");
+  }
+}

@@ -6,6 +6,8 @@
 //   list              NAME = VALUE, a line for every knob
 //   stats             NAME = VALUE, a line for every counter
 //   probe             backend = ring|pool: WHY, then for every capability NAME = yes, or no: REASON
+//   clear-suspects    cleared = N: so many filesystems on which a sync had failed; publishing there
+//                     is allowed again
 //
 // A request is one line, an answer is lines and then an empty one. `error: ...` is the line of a
 // request that was refused; it changed nothing.
@@ -35,7 +37,8 @@ struct control_functions {
   std::function<result<void>(std::string_view name, std::string_view value)> set;
   std::function<std::vector<counter_value>()> counters;
   std::function<std::vector<capability>()> capabilities;
-  std::function<std::string_view()> backend;  // engine::backend_name
+  std::function<std::string_view()> backend;    // engine::backend_name
+  std::function<std::size_t()> clear_suspects;  // engine::clear_suspects
 };
 
 // The functions of a process with one engine. `on` may be moved, and must outlive what they are

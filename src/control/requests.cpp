@@ -4,11 +4,13 @@
 
 #include "core/engine_core.hpp"
 #include "sluice/control.hpp"
+#include "storage/committer.hpp"
 
 namespace sluice {
 namespace {
 
-constexpr std::string_view usage = "expected one of: get NAME, set NAME VALUE, list, stats, probe";
+constexpr std::string_view usage =
+    "expected one of: get NAME, set NAME VALUE, list, stats, probe, clear-suspects";
 
 void add_line(std::string& answer, std::string_view name, std::string_view value) {
   answer.append(name).append(" = ").append(value).append("\n");
@@ -75,12 +77,20 @@ std::string probe(const control_functions& functions, std::string_view) {
   return answer + "\n";
 }
 
+std::string clear_suspects(const control_functions& functions, std::string_view) {
+  std::string answer;
+  add_line(answer, "cleared", std::to_string(functions.clear_suspects()));
+  return answer + "\n";
+}
+
 bool offers_settings(const control_functions& f) { return static_cast<bool>(f.settings); }
 bool offers_set(const control_functions& f) { return f.settings && f.set; }
 bool offers_counters(const control_functions& f) { return static_cast<bool>(f.counters); }
 bool offers_capabilities(const control_functions& f) {
   return f.capabilities && f.backend && f.settings;
 }
+
+bool offers_clearing(const control_functions& f) { return static_cast<bool>(f.clear_suspects); }
 
 struct request_row {
   std::string_view word;
@@ -89,12 +99,13 @@ struct request_row {
   std::string (*answer)(const control_functions&, std::string_view rest);
 };
 
-constexpr std::array<request_row, 5> rows{{
+constexpr std::array<request_row, 6> rows{{
     {"get", true, offers_settings, get},
     {"set", true, offers_set, set},
     {"list", false, offers_settings, list},
     {"stats", false, offers_counters, stats},
     {"probe", false, offers_capabilities, probe},
+    {"clear-suspects", false, offers_clearing, clear_suspects},
 }};
 
 }  // namespace
@@ -127,6 +138,7 @@ control_functions control_of(engine& on) {
             return rows_found;
           },
       .backend = [core] { return core->carrier().name(); },
+      .clear_suspects = [core] { return committer_of(*core).clear_suspects(); },
   };
 }
 

@@ -92,7 +92,6 @@ class engine_core {
   result<void> make_memory();
   void register_memory(ring_backend& ring);
   void say_unregistered(int refusal);
-  void say(log_level level, std::string_view text) const;
   void call_host();
 
   // Never change after the start, but for live knobs.

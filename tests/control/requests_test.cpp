@@ -59,7 +59,7 @@ TEST_CASE("what is no request is told what is, and never echoed raw") {
   const control_functions f = functions_of(settings);
   for (const std::string_view line :
        {"", " ", "get", "get ", "set", "list all", "LIST", "stats now", "probe it", "\x1b[2J",
-        "reboot", "getsluice.backend"}) {
+        "clear-suspects now", "reboot", "getsluice.backend"}) {
     CAPTURE(line);
     const std::string answer = control_answer(f, line);
     CHECK(answer.starts_with("error: expected one of: get NAME"));
@@ -79,7 +79,8 @@ TEST_CASE("what is no request is told what is, and never echoed raw") {
 
 TEST_CASE("an empty function is a request that is not offered") {
   const control_functions none;
-  for (const std::string_view line : {"get a", "set a b", "list", "stats", "probe"})
+  for (const std::string_view line :
+       {"get a", "set a b", "list", "stats", "probe", "clear-suspects"})
     CHECK(control_answer(none, line).contains("is not offered here"));
 }
 
@@ -92,6 +93,7 @@ TEST_CASE("an engine answers for itself, on each backend") {
     CHECK(control_answer(f, "set sluice.receive.depth 3") == "sluice.receive.depth = 3\n\n");
     CHECK(fixture->settings().get("sluice.receive.depth").value() == "3");
     CHECK(control_answer(f, "set sluice.backend pool").starts_with("error: sluice.backend: can"));
+    CHECK(control_answer(f, "clear-suspects") == "cleared = 0\n\n");
     CHECK(count_lines(control_answer(f, "stats")) == fixture->counters().size() + 1);
     const std::string probed = control_answer(f, "probe");
     CHECK(probed.starts_with("backend = " + backend + ": sluice.backend asks for it\n"));

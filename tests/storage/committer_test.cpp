@@ -132,7 +132,7 @@ TEST_CASE("a sync that no thread could be found for is not a lost one") {
   CHECK(b.counters.commit.failures.get() == 0);
   CHECK(b.counters.commit.syncs.get() == 0);
   CHECK_FALSE(b.commits.refuses_somewhere());
-  CHECK_FALSE(is_lost_sync(EAGAIN));
+  CHECK_FALSE(is_lost_sync(code::no_thread));
   CHECK_FALSE(is_lost_sync(ETIMEDOUT));
   CHECK(is_lost_sync(EIO));
   CHECK(is_lost_sync(EDQUOT));

@@ -223,6 +223,10 @@ int run_live(const options& o) {
     print_probe(o, process.need("probe"));
     return exit_good;
   }
+  if (asks(o, "clear-suspects")) {
+    for (const std::string& line : process.need("clear-suspects")) fmt::print("{}\n", line);
+    return exit_good;
+  }
   live_knobs holder(process);
   if (o.system) return apply_system(o, holder);
   if (!o.files.empty()) return apply_files(o, holder);
@@ -239,6 +243,10 @@ int run(const options& o) {
     return complain("probe: takes no names; --set NAME=VALUE tries another configuration");
   if (!o.control.empty()) return run_live(o);
   if (asks(o, "probe")) return probe_machine(o);
+  if (asks(o, "clear-suspects"))
+    return complain(
+        "clear-suspects: only a live process knows of a failed sync; name its socket by --control "
+        "SOCKET");
   if (asks(o, "stats"))
     return complain("stats: only a live process has counters; name its socket by --control SOCKET");
   if (assigns(o))
@@ -255,9 +263,11 @@ int run(const options& o) {
 
 void declare(CLI::App& app, options& o) {
   app.set_version_flag("-V,--version", "sluicectl " SLUICE_VERSION);
-  app.add_option("NAME", o.words,
-                 "knobs, or groups of knobs, to show; or the word probe: what an engine can do on "
-                 "this machine, and why not; or stats [NAME...]: the counters of a live process");
+  app.add_option(
+      "NAME", o.words,
+      "knobs, or groups of knobs, to show; or the word probe: what an engine can do on "
+      "this machine, and why not; or stats [NAME...]: the counters of a live process; or "
+      "clear-suspects: publish again where a sync had failed");
   app.add_flag("-a,--all", o.all, "show every knob");
   app.add_flag("-d,--describe", o.describe, "show what knobs are instead of their values");
   app.add_flag("-e,--ignore", o.unknown_ignored, "unknown names are no error");

@@ -32,6 +32,20 @@ std::vector<sluice::counter_value> add_up(const fleet& all) {
   return values;
 }
 
+// The other shards are told, and clear theirs in their next turn. Each shard learns of a disk by
+// its own syncs, so the number is of all shards together.
+std::size_t clear_everywhere(shard& home) {
+  std::size_t cleared = 0;
+  for (const auto& one : home.all()) {
+    const auto suspects = one->engine().counters().get("sluice.commit.suspects");
+    cleared += suspects.value_or(0);
+    if (one.get() != &home)
+      one->engine().post([&other = *one] { other.engine().clear_suspects(); });
+  }
+  home.engine().clear_suspects();
+  return cleared;
+}
+
 }  // namespace
 
 sluice::control_functions control_of(shard& home) {
@@ -40,6 +54,7 @@ sluice::control_functions control_of(shard& home) {
     return set_everywhere(home, name, value);
   };
   functions.counters = [&home] { return add_up(home.all()); };
+  functions.clear_suspects = [&home] { return clear_everywhere(home); };
   return functions;
 }
 

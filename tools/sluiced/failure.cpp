@@ -95,6 +95,14 @@ refusal explain(const sluice::error& problem, step during) {
       return {400, "the body ended before its promised length; nothing of this upload was kept"};
     case sluice::code::no_thread: return {503, "the server can start no thread; try again later"};
     case sluice::code::shutting_down: return {503, "the server is shutting down; try again later"};
+    case sluice::code::filesystem_suspect:
+      return {503,
+              "an earlier sync of the server's disk failed, so uploads are refused until somebody "
+              "has looked at it (sluicectl clear-suspects); files are still served"};
+    case sluice::code::engine_failed:
+      return {503,
+              "an earlier sync of the server's disk failed, so uploads are refused until the "
+              "server is started anew; files are still served"};
     case sluice::code::durability_unknown: return explain_unknown_durability(during);
     default: return unforeseen(problem);
   }

@@ -157,6 +157,7 @@ sluice::result<void> shard::set_knob(std::string_view name, std::string_view val
 void shard::run() {
   accepting_ = engine_->spawn(accept_loop());
   if (control_) controlling_ = engine_->spawn(sluice::serve(std::move(*control_)));
+  if (index_ == 0) sweeping_ = engine_->spawn(sweep_root());
   engine_->run();
 }
 
@@ -184,6 +185,14 @@ sluice::task<void> shard::accept_loop() {
     if (!rested) break;
   }
   listener_->close();
+}
+
+// What processes left that were killed in the middle of an upload. Beside the first requests: a
+// large tree takes its time.
+sluice::task<void> shard::sweep_root() {
+  const auto swept = co_await sluice::sweep_temporaries(root_);
+  if (swept && swept->removed > 0)
+    say(fmt::format("removed {} temporary names that an ended process had left", swept->removed));
 }
 
 void shard::admit(sluice::stream peer) {
@@ -238,6 +247,7 @@ void shard::begin_stop() {
   if (stopping_) return;
   stopping_ = true;
   engine_->cancel(accepting_);
+  engine_->cancel(sweeping_);
   engine_->cancel(controlling_);  // now, so that a successor gets its name while we finish
   for (connection& idle : idle_) static_cast<void>(idle.peer().shutdown(SHUT_RD));
   if (!has_connections()) return;

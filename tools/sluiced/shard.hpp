@@ -98,6 +98,7 @@ class shard {
   std::expected<void, start_failure> open_root(const std::string& path);
   std::expected<void, start_failure> check_address_is_free(const std::string& address);
   sluice::task<void> accept_loop();
+  sluice::task<void> sweep_root();
   sluice::task<void> grace_time();
   void admit(sluice::stream peer);
   [[nodiscard]] bool explain_accept(const sluice::error& problem);
@@ -129,6 +130,7 @@ class shard {
   idle_list idle_;  // who has waited longest comes first
   std::size_t refusing_ = 0;
   sluice::task_handle accepting_;
+  sluice::task_handle sweeping_;
   sluice::task_handle controlling_;  // id 0, nobody's, without a control socket
   std::optional<sluice::task_handle> grace_;
   bool stopping_ = false;

@@ -3,6 +3,7 @@
 Usage: control_test.py SLUICECTL SLUICED"""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import signal
@@ -149,6 +150,71 @@ class Server:
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=30)
         return self.process.returncode, out, err
+
+
+def failing_disk(case, folder):
+    """ext4 on `folder`/root that takes writes and fails when they are to reach the disk."""
+    root, below = os.path.join(folder, "root"), os.path.join(folder, "below")
+    os.mkdir(root)
+    os.mkdir(below)
+    image = os.path.join(below, "image")
+    steps = (["mount", "-t", "tmpfs", "-o", "size=16m", "none", below],
+             ["truncate", "-s", "64M", image], ["mkfs.ext4", "-q", "-m", "0", image],
+             ["mount", "-o", "loop", image, root], ["sync", "-f", root])
+    paths = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+    for step in steps:
+        done = subprocess.run(step, stderr=subprocess.PIPE, env=paths, check=False)
+        if step[0] == "mount" and done.returncode == 0:
+            case.addCleanup(subprocess.run, ["umount", "-l", step[-1]], check=False)
+        if done.returncode != 0:
+            case.skipTest(f"{step[0]}: {done.stderr.decode().strip()}")
+    with open(os.path.join(below, "filler"), "wb") as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(65536))
+            filler.flush()
+
+
+class Suspect(unittest.TestCase):
+    def put(self, server, name):
+        """Status, body, and whether Retry-After is there."""
+        try:
+            return server.put(name, b"x" * 100_000), "", False
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, refused.read().decode(), "Retry-After" in refused.headers
+
+    def test_after_a_failed_sync_uploads_are_refused_until_it_is_cleared(self):
+        if os.geteuid() != 0:
+            self.skipTest("mounting ext4 needs root")
+        for failure, ended in (("fail_file", False), ("fail_engine", True)):
+            with self.subTest(failure), tempfile.TemporaryDirectory() as folder:
+                self.check_refusal(folder, failure, ended)
+                self.doCleanups()
+
+    def check_refusal(self, folder, failure, ended):
+        failing_disk(self, folder)
+        server = Server(folder, "--set", f"sluice.commit.on_failure={failure}")
+        self.addCleanup(lambda: server.process.poll() is not None or server.end())
+        status, body, _ = self.put(server, "lost")
+        self.assertEqual(status, 500)
+        self.assertIn("a sync failed", body)
+        for name in ("refused", "lost"):
+            status, body, retry = self.put(server, name)
+            self.assertEqual((status, retry), (503, True), body)
+            self.assertIn("started anew" if ended else "sluicectl clear-suspects", body)
+        with self.assertRaises(urllib.error.HTTPError) as missing:
+            urllib.request.urlopen(server.url("lost"), timeout=30)
+        self.assertEqual(missing.exception.code, 404)
+        missing.exception.close()
+        ctl = ("--control", server.control)
+        self.assertEqual(run(*ctl, "-n", "stats", "sluice.commit.suspects")[1], "1\n")
+        self.assertEqual(run(*ctl, "clear-suspects"), (0, "cleared = 1\n", ""))
+        self.assertEqual(run(*ctl, "clear-suspects"), (0, "cleared = 0\n", ""))
+        status, body, _ = self.put(server, "again")
+        self.assertEqual("earlier sync" in body, ended, body)
+        code, _, err = server.end()
+        self.assertEqual(code, 0)
+        self.assertIn("a sync failed", err)
 
 
 class Live(unittest.TestCase):

@@ -1,5 +1,6 @@
 """The machine around the server: disks, permissions, descriptors, signals, the command line."""
 
+import fcntl
 import os
 import resource
 import signal
@@ -57,6 +58,26 @@ def a_full_disk_is_told_and_its_space_given_back(bench):
     server.ask_for(201, 'PUT', '/fits', body=data)
     check(server.ask('GET', '/fits').body == data, 'what fits comes back, on tmpfs too')
     server.stop()
+
+
+@case
+def what_a_killed_process_left_is_swept_at_the_start(bench):
+    root = bench.new_folder()
+    (root / 'deep' / 'er').mkdir(parents=True)
+    left = [root / '.sluice-tmp-0123456789abcdef', root / 'deep' / 'er' / '.sluice-tmp-feed']
+    held = root / 'deep' / '.sluice-tmp-held'
+    for path in [*left, held]:
+        path.write_bytes(b'half of an upload')
+    with open(held) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        server = bench.serve(root=root)
+        wait_until(lambda: server.names() == ['deep', 'deep/.sluice-tmp-held', 'deep/er']
+                   or server.names(), 'what nobody holds is gone')
+        server.ask_for(201, 'PUT', '/deep/er/file', body=b'new')
+        check(server.metrics()['sluice_publish_swept_total'] == 2, 'and counted')
+        server.stop()
+        check('removed 2 temporary names' in server.messages(), 'and told: ' + server.messages())
+    check(held.exists(), 'what somebody holds stays')
 
 
 @case

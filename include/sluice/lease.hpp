@@ -13,8 +13,9 @@ namespace sluice {
 class buffer_class;
 
 // Page-aligned memory of a fixed size, registered with the ring where the kernel allowed it.
-// Returns itself when destroyed, or goes straight to whoever waits longest. Loop thread only; must
-// not outlive the engine.
+// Returns itself when destroyed, or goes straight to whoever waits longest. A block may be shared
+// by several leases, each of a part of it; it goes back with the last. Loop thread only; must not
+// outlive the engine.
 class SLUICE_API lease {
  public:
   lease() = default;
@@ -29,6 +30,9 @@ class SLUICE_API lease {
   ~lease() { reset(); }
 
   void reset();  // gives the block back now
+  // Another lease of the same block, for [offset, offset + bytes) of this one; the memory stays
+  // usable through both. The range must lie within, and neither it nor the lease be empty.
+  [[nodiscard]] lease part(std::uint32_t offset, std::uint32_t bytes) const;
   explicit operator bool() const { return data_ != nullptr; }
   [[nodiscard]] std::byte* data() const { return data_; }
   [[nodiscard]] std::uint32_t size() const { return bytes_; }

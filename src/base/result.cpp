@@ -17,6 +17,7 @@ const char* code_name(int error_code) {
     case code::no_thread: return "no_thread";
     case code::filesystem_suspect: return "filesystem_suspect";
     case code::engine_failed: return "engine_failed";
+    case code::bad_frame: return "bad_frame";
     default: break;
   }
   const char* name = strerrorname_np(error_code);
@@ -37,6 +38,7 @@ static const char* code_text(int error_code) {
     case code::filesystem_suspect:
       return "an earlier sync failed on this filesystem: nothing is published there until cleared";
     case code::engine_failed: return "an earlier sync failed: the engine commits nothing any more";
+    case code::bad_frame: return "the peer broke the framing of its protocol";
     default: break;
   }
   const char* text = strerrordesc_np(error_code);

@@ -17,6 +17,7 @@ buffer_class::buffer_class(std::span<std::byte> memory, std::uint32_t block_byte
   assert(memory.size() % block_bytes == 0);
   const auto count = static_cast<std::uint32_t>(memory.size() / block_bytes);
   free_.reserve(count);  // a block given back never allocates
+  holders_.resize(count);
   for (std::uint32_t i = count; i > 0; --i) free_.push_back(i - 1);
   base::poison(memory.data(), memory.size());
 }
@@ -26,8 +27,13 @@ buffer_class::~buffer_class() {
   base::unpoison(memory_.data(), memory_.size());
 }
 
+std::uint32_t buffer_class::index_of(const std::byte* data) const {
+  return static_cast<std::uint32_t>(static_cast<std::size_t>(data - memory_.data()) / block_bytes_);
+}
+
 lease buffer_class::make_lease(std::uint32_t index) {
   std::byte* data = memory_.data() + std::size_t{index} * block_bytes_;
+  holders_[index] = 1;
   base::unpoison(data, block_bytes_);
   const std::int32_t buffer_index = registered_ != nullptr ? registered_->index_of(data) : -1;
   return lease(this, data, block_bytes_, buffer_index);
@@ -42,11 +48,17 @@ lease buffer_class::try_take() {
   return make_lease(index);
 }
 
-void buffer_class::give_back(std::byte* data) {
-  const auto index =
-      static_cast<std::uint32_t>(static_cast<std::size_t>(data - memory_.data()) / block_bytes_);
+void buffer_class::share(const std::byte* data) {
+  assert(holders_[index_of(data)] > 0);
+  ++holders_[index_of(data)];
+}
+
+void buffer_class::give_back(const std::byte* data) {
+  const std::uint32_t index = index_of(data);
+  assert(holders_[index] > 0);
+  if (--holders_[index] > 0) return;
   if (waiters_.empty()) {
-    base::poison(data, block_bytes_);
+    base::poison(memory_.data() + std::size_t{index} * block_bytes_, block_bytes_);
     free_.push_back(index);
     counters_.leases_in_use.subtract();
     return;
@@ -66,6 +78,12 @@ void buffer_class::wait(op& waiter, scope* task_scope) {
 void lease::reset() {
   if (data_ == nullptr) return;
   from_->give_back(std::exchange(data_, nullptr));
+}
+
+lease lease::part(std::uint32_t offset, std::uint32_t bytes) const {
+  assert(data_ != nullptr && offset < bytes_ && bytes > 0 && bytes <= bytes_ - offset);
+  from_->share(data_);
+  return lease(from_, data_ + offset, bytes, buffer_index_);
 }
 
 lease_await::lease_await(buffer_class& from, loop& on, std::chrono::nanoseconds timeout)

@@ -31,7 +31,10 @@ class buffer_class {
   void use(registration* registered) { registered_ = registered; }
 
   [[nodiscard]] lease try_take();  // empty when no block is free
-  void give_back(std::byte* data);
+  // One more lease holds the block that `data` lies in.
+  void share(const std::byte* data);
+  // One lease less; with the last one the block goes to whoever waits longest, or is free.
+  void give_back(const std::byte* data);
   // Parks the waiter; the block comes by lease_await::granted_.
   void wait(op& waiter, scope* task_scope);
 
@@ -45,14 +48,16 @@ class buffer_class {
   [[nodiscard]] loop& on() const { return loop_; }
 
  private:
+  [[nodiscard]] std::uint32_t index_of(const std::byte* data) const;
   lease make_lease(std::uint32_t index);
   std::span<std::byte> memory_;
   std::uint32_t block_bytes_;
   loop& loop_;
   tuning::memory_counters& counters_;
   registration* registered_ = nullptr;
-  std::vector<std::uint32_t> free_;  // back: freed last
-  op_list waiters_;                  // front: waits longest
+  std::vector<std::uint32_t> free_;     // back: freed last
+  std::vector<std::uint32_t> holders_;  // by block: how many leases share it, 0 while free
+  op_list waiters_;                     // front: waits longest
 };
 
 }  // namespace sluice

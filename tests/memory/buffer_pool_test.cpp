@@ -126,6 +126,51 @@ TEST_CASE("a lease is given back by its last owner, once") {
   CHECK(b.counters.memory.leases_taken.get() == 2);
 }
 
+TEST_CASE("a shared block goes back with the last of its leases, in whatever order they go") {
+  for (const bool whole_first : {true, false}) {
+    bench b(1);
+    lease whole = b.pool.try_take();
+    lease middle = whole.part(1024, 2048);
+    lease inner = middle.part(1024, 1024);
+    CHECK(middle.data() == whole.data() + 1024);
+    CHECK(middle.size() == 2048);
+    CHECK(inner.data() == whole.data() + 2048);
+    CHECK(inner.buffer_index() == whole.buffer_index());
+    (whole_first ? whole : inner).reset();
+    middle.reset();
+    CHECK(b.pool.free_blocks() == 0);
+    CHECK(b.counters.memory.leases_in_use.get() == 1);
+    (whole_first ? inner : whole).bytes().front() = std::byte{1};  // still theirs to touch
+    (whole_first ? inner : whole).reset();
+    CHECK(b.pool.free_blocks() == 1);
+    CHECK(b.counters.memory.leases_in_use.get() == 0);
+  }
+}
+
+TEST_CASE("the last part of a shared block hands it to the waiter, whole") {
+  bench b(1);
+  lease whole = b.pool.try_take();
+  lease part = whole.part(4000, 96);
+  taker waits(b);
+  whole.reset();
+  b.turn();
+  CHECK_FALSE(waits.ended);
+  part.reset();
+  b.turn();
+  REQUIRE(waits.ended);
+  CHECK(waits.held.size() == block_bytes);
+  waits.held.reset();
+}
+
+TEST_CASE("a part outside its lease, or of none, breaks an assertion") {
+  bench b(1);
+  const lease whole = b.pool.try_take();
+  CHECK(support::dies([&] { (void)whole.part(4000, 97); }));
+  CHECK(support::dies([&] { (void)whole.part(4096, 1); }));
+  CHECK(support::dies([&] { (void)whole.part(0, 0); }));
+  CHECK(support::dies([&] { (void)lease().part(0, 1); }));
+}
+
 TEST_CASE("a free block is taken without suspending") {
   bench b(1);
   taker t(b);

@@ -77,7 +77,8 @@ frame_assembler::step frame_assembler::read_head() {
   if (shape.payload_bytes > protocol_.payload_bytes_max) {
     return refuse(code::bad_frame, "a payload longer than the protocol allows");
   }
-  const bool short_enough = shape.payload_bytes + shape.head_bytes <= view_bytes_;
+  // The least sluice.frames.view_bytes is more than the longest head: nothing wraps.
+  const bool short_enough = shape.payload_bytes <= view_bytes_ - shape.head_bytes;
   if (shape.payload_bytes == 0 || (shape.place == frame_place::view && short_enough)) {
     return give_view(shape);
   }

@@ -276,6 +276,22 @@ TEST_CASE("frames before a bad one are given first") {
   }
 }
 
+TEST_CASE("a length that no memory could hold is no view, whatever the protocol allows") {
+  pools memory;
+  frame_protocol endless = support::framed::protocol();
+  endless.payload_bytes_max = ~std::uint64_t{0};
+  endless.parse = [](void*, std::span<const std::byte>) noexcept {
+    return frame_shape{
+        .head_bytes = 4, .payload_bytes = ~std::uint64_t{0} - 2, .place = frame_place::view};
+  };
+  frame_assembler a(endless, {}, frame_mode::two_step, block_bytes);
+  CHECK(a.next() == frame_assembler::step::bytes);
+  CHECK(a.lacking() == frame_assembler::memory::nothing);
+  CHECK(a.plan().pieces.size() == 1);
+  a.received(4);
+  CHECK(a.next() == frame_assembler::step::block);
+}
+
 TEST_CASE("an empty pool of blocks is asked only when a payload is there to be placed") {
   framed_stream stream(13);
   for (int i = 0; i < 200; ++i) stream.have();

@@ -1,0 +1,202 @@
+// A disk that fails at any one of its requests: the upload ends with the error that says so,
+// nothing is published, and nothing is left behind.
+#include "faults/disk.hpp"
+
+REGISTER_LISTENER("failure_count", 1, faults::failure_count);
+
+namespace {
+
+using namespace faults;
+using conformance::uploaded;
+using support::request_kind;
+namespace code = sluice::code;
+
+constexpr std::array errors{EIO, ENOSPC, EDQUOT};
+
+int failure_of(const uploaded& u) {
+  if (!u.outcome) return u.outcome.error().code;
+  return u.published ? 0 : u.published.error().code;
+}
+
+// How many requests of a kind an undisturbed upload makes.
+std::uint64_t requests_of(disk_world& w, support::fault_fs& disk, request_kind kind) {
+  disk.orders().reset();
+  const uploaded u = w.upload(1);
+  REQUIRE(failure_of(u) == 0);
+  CHECK(w.body_is_whole(1));
+  w.clear();
+  return disk.orders().of(kind).seen;
+}
+
+// Lets each of them fail in turn, with each of the errors in turn; then none.
+template <class Check>
+void fail_each(disk_world& w, support::fault_fs& disk, request_kind kind, Check check) {
+  const std::uint64_t requests = requests_of(w, disk, kind);
+  REQUIRE(requests > 0);
+  for (std::uint64_t k = 1; k <= requests; ++k) {
+    const int error = errors[k % errors.size()];
+    CAPTURE(k);
+    CAPTURE(error);
+    disk.orders().reset();
+    disk.orders().fail(kind, k, error);
+    check(w.upload(k), error);
+  }
+  disk.orders().reset();
+  const uploaded after = w.upload(99);
+  CHECK(failure_of(after) == 0);
+  CHECK(w.body_is_whole(99));
+  w.clear();
+}
+
+template <class Check>
+void fail_each_in_every_way(request_kind kind, const std::vector<way>& ways, Check check) {
+  on_fault_fs({}, [&](support::fault_fs& disk) {
+    for (const way& how : ways) {
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      fail_each(w, disk, kind, [&](const uploaded& u, int error) { check(w, u, error); });
+    }
+  });
+}
+
+void check_error_and_nothing_left(const disk_world& w, const uploaded& u, int error) {
+  CHECK(failure_of(u) == error);
+  CHECK(w.nothing_is_left());
+}
+
+std::vector<way> preallocating_ways() {
+  std::vector<way> all = every_way();
+  std::erase_if(all, [](const way& w) { return w.preallocate == "off"; });
+  return all;
+}
+
+std::vector<way> direct_ways() { return every_way({"direct"}); }
+
+sluice::task<int> create_and_write(sluice::engine& e, std::string folder, sluice::file& made) {
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder);
+  if (!in) co_return in.error().code;
+  sluice::result<sluice::file> created = co_await in->create();
+  if (!created) co_return created.error().code;
+  made = std::move(*created);
+  const std::vector<std::byte> bytes = support::pattern(1, 0, 10'000);
+  sluice::op_await writing = made.write(bytes, 0);
+  const sluice::result<std::size_t> written = co_await writing;
+  co_return written ? 0 : written.error().code;
+}
+
+sluice::task<int> commit(sluice::file& f) {
+  const sluice::result<void> done = co_await f.commit();
+  co_return done ? 0 : done.error().code;
+}
+
+sluice::task<int> publish(sluice::engine& e, sluice::file& f, std::string folder) {
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder);
+  if (!in) co_return in.error().code;
+  const sluice::result<void> done = co_await sluice::publish(f, *in, "body");
+  co_return done ? 0 : done.error().code;
+}
+
+}  // namespace
+
+TEST_CASE("an upload whose k-th write fails ends with that error and leaves nothing") {
+  fail_each_in_every_way(request_kind::write, every_way(), check_error_and_nothing_left);
+}
+
+TEST_CASE("an upload whose writes all fail from the k-th on ends with that error") {
+  on_fault_fs({}, [](support::fault_fs& disk) {
+    for (const way& how : every_way()) {
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      for (const std::uint64_t k : {1U, 2U, 5U}) {
+        disk.orders().reset();
+        disk.orders().fail(request_kind::write, k, std::uint64_t{1} << 60, ENOSPC);
+        check_error_and_nothing_left(w, w.upload(k), ENOSPC);
+      }
+    }
+  });
+}
+
+TEST_CASE("an upload whose file cannot be made, reserved, cut or named leaves nothing") {
+  fail_each_in_every_way(request_kind::create, every_way(), check_error_and_nothing_left);
+  fail_each_in_every_way(request_kind::allocate, preallocating_ways(),
+                         check_error_and_nothing_left);
+  fail_each_in_every_way(request_kind::truncate, direct_ways(), check_error_and_nothing_left);
+  fail_each_in_every_way(request_kind::rename, every_way(), check_error_and_nothing_left);
+}
+
+TEST_CASE("a filesystem that cannot reserve takes the upload all the same") {
+  on_fault_fs({}, [](support::fault_fs& disk) {
+    for (const way& how : preallocating_ways()) {
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      disk.orders().reset();
+      disk.orders().fail(request_kind::allocate, 1, 99, EOPNOTSUPP);
+      CHECK(failure_of(w.upload(1)) == 0);
+      CHECK(w.body_is_whole(1));
+    }
+  });
+}
+
+TEST_CASE("a failed sync of the data: durability_unknown, and nothing is published") {
+  fail_each_in_every_way(request_kind::sync, every_way(),
+                         [](const disk_world& w, const uploaded& u, int) {
+                           CHECK(u.outcome.has_value());
+                           CHECK(failure_of(u) == code::durability_unknown);
+                           CHECK(w.nothing_is_left());
+                         });
+}
+
+TEST_CASE("a failed sync of the directory: durability_unknown, and the name shows the whole body") {
+  on_fault_fs({}, [](support::fault_fs& disk) {
+    for (const way& how : every_way()) {
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      const std::uint64_t syncs = requests_of(w, disk, request_kind::sync_directory);
+      CHECK(syncs == 1);
+      disk.orders().reset();
+      disk.orders().fail(request_kind::sync_directory, 1, EIO);
+      const uploaded u = w.upload(5);
+      CHECK(failure_of(u) == code::durability_unknown);
+      CHECK(w.names() == std::vector<std::string>{"body"});
+      CHECK(w.body_is_whole(5));
+    }
+  });
+}
+
+TEST_CASE("a write that fails behind the page cache is durability_unknown at the sync") {
+  on_fault_fs({.writeback = true}, [](support::fault_fs& disk) {
+    for (const way& how : every_way({"copy"})) {
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      for (const int error : errors) {
+        CAPTURE(error);
+        disk.orders().reset();
+        disk.orders().fail(request_kind::write, 1, error);
+        const uploaded u = w.upload(3);
+        CHECK(u.outcome.has_value());
+        CHECK(failure_of(u) == code::durability_unknown);
+        CHECK(w.nothing_is_left());
+      }
+    }
+  });
+}
+
+TEST_CASE("after a failed sync the file is poisoned: the disk would say yes and is not asked") {
+  on_fault_fs({}, [](support::fault_fs& disk) {
+    for (const way& how : every_way({"copy"})) {
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      disk.orders().reset();
+      disk.orders().fail(request_kind::sync, 1, ENOSPC);
+      sluice::file f;
+      REQUIRE(w.run(create_and_write(w.engine(), w.folder().path(), f)) == 0);
+      CHECK(w.run(commit(f)) == code::durability_unknown);
+      CHECK(w.run(commit(f)) == code::durability_unknown);
+      CHECK(w.run(publish(w.engine(), f, w.folder().path())) == code::durability_unknown);
+      CHECK(disk.orders().of(request_kind::sync).seen.load() == 1);
+      f = {};
+      w.settle();
+      CHECK(w.nothing_is_left());
+    }
+  });
+}

@@ -23,8 +23,8 @@ def introspect(folder):
     return json.loads(text)
 
 
-def chosen_names(folder, filters):
-    """Without filters the fast set; a filter reaches tests of every set."""
+def chosen_names(folder, filters, default_set):
+    """Without filters one set; a filter reaches tests of every set."""
     names = []
     for test in introspect(folder):
         sets = {suite.rpartition(':')[2] for suite in test['suite']}
@@ -32,7 +32,7 @@ def chosen_names(folder, filters):
             wanted = any(f in test['name'] or fnmatch.fnmatchcase(test['name'], f)
                          for f in filters)
         else:
-            wanted = 'fast' in sets
+            wanted = default_set in sets
         if wanted:
             names.append(test['name'])
     return names
@@ -85,10 +85,11 @@ def main():
     parser.add_argument('--folder', required=True)
     parser.add_argument('--jobs', type=int, required=True)
     parser.add_argument('--time-factor', type=int, default=1)
+    parser.add_argument('--set', default='fast')
     parser.add_argument('filters', nargs='*')
     arguments = parser.parse_args()
 
-    names = chosen_names(arguments.folder, arguments.filters)
+    names = chosen_names(arguments.folder, arguments.filters, arguments.set)
     print(f'tools/test: running {len(names)} tests', flush=True)
     records = run(arguments.folder, names, arguments.jobs, arguments.time_factor) if names else []
     passed = [r for r in records if r['result'] in PASSED]

@@ -29,6 +29,7 @@ class woken_backend final : public backend {
   void wait(std::int64_t, op_list&) override {}
   void wake() override { ++wakes; }
   int poll_fd() override { return -1; }
+  std::size_t polls_max() const override { return 0; }
   kernel::socket_mode socket_mode() const override { return kernel::socket_mode::blocking; }
   std::string_view name() const override { return "woken"; }
 

@@ -40,6 +40,7 @@ void fail_each(disk_world& w, support::fault_fs& disk, request_kind kind, Check 
     disk.orders().reset();
     disk.orders().fail(kind, k, error);
     check(w.upload(k), error);
+    w.engine().clear_suspects();  // of a failed sync; the next error is to be seen by itself
   }
   disk.orders().reset();
   const uploaded after = w.upload(99);
@@ -175,6 +176,8 @@ TEST_CASE("a write that fails behind the page cache is durability_unknown at the
         const uploaded u = w.upload(3);
         CHECK(u.outcome.has_value());
         CHECK(failure_of(u) == code::durability_unknown);
+        CHECK(failure_of(w.upload(3)) == code::filesystem_suspect);
+        CHECK(w.engine().clear_suspects() == 1);
         CHECK(w.nothing_is_left());
       }
     }
@@ -192,6 +195,8 @@ TEST_CASE("after a failed sync the file is poisoned: the disk would say yes and 
       REQUIRE(w.run(create_and_write(w.engine(), w.folder().path(), f)) == 0);
       CHECK(w.run(commit(f)) == code::durability_unknown);
       CHECK(w.run(commit(f)) == code::durability_unknown);
+      CHECK(w.run(publish(w.engine(), f, w.folder().path())) == code::filesystem_suspect);
+      CHECK(w.engine().clear_suspects() == 1);
       CHECK(w.run(publish(w.engine(), f, w.folder().path())) == code::durability_unknown);
       CHECK(disk.orders().of(request_kind::sync).seen.load() == 1);
       f = {};

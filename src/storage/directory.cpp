@@ -60,15 +60,31 @@ task<result<void>> make_directory(engine_core& core, int parent_fd, const std::s
   const result<std::size_t> made = co_await making;
   if (!made && made.error().code != EEXIST)
     co_return fail(made.error().code, "mkdirat", "parent directory");
-  co_return co_await sync_directory(core, parent_fd);
+  co_return result<void>{};
 }
 
+// A name in a directory has changed. A sync that was not carried out, cancelled for one, leaves the
+// change as unknown as one that failed, and ECANCELED would say that nothing had happened.
+task<result<void>> sync_change(engine_core& core, int directory_fd, const char* where) {
+  const result<void> synced = co_await sync_directory(core, directory_fd);
+  if (synced || synced.error().code == code::durability_unknown) co_return synced;
+  co_return fail(code::durability_unknown, "fsync of the directory", where);
+}
+
+// The parent is synced whoever made the directory: one that is found may be so new that the sync of
+// who made it is still to come.
 task<result<kernel::unique_fd>> enter_or_make(engine_core& core, int parent_fd, std::string name) {
   result<kernel::unique_fd> there = co_await open_beneath(core, parent_fd, name, directory_flags);
-  if (there || there.error().code != ENOENT) co_return there;
-  const result<void> made = co_await make_directory(core, parent_fd, name);
-  if (!made) co_return std::unexpected(made.error());
-  co_return co_await open_beneath(core, parent_fd, name, directory_flags);
+  if (!there) {
+    if (there.error().code != ENOENT) co_return there;
+    const result<void> made = co_await make_directory(core, parent_fd, name);
+    if (!made) co_return std::unexpected(made.error());
+    there = co_await open_beneath(core, parent_fd, name, directory_flags);
+    if (!there) co_return there;
+  }
+  const result<void> synced = co_await sync_change(core, parent_fd, "parent directory");
+  if (!synced) co_return std::unexpected(synced.error());
+  co_return there;
 }
 
 // Nobody should send bytes to a disk where they cannot be published.
@@ -221,7 +237,7 @@ task<result<void>> directory::remove(std::string path) {
   op_await removing(core_->loop(), request);
   const result<std::size_t> removed = co_await removing;
   if (!removed) co_return fail(removed.error().code, "unlinkat", "remove");
-  co_return co_await parent->sync();
+  co_return co_await sync_change(*core_, parent->fd(), "remove: the name is gone");
 }
 
 task<result<void>> directory::sync() { return sync_directory(*core_, fd_); }

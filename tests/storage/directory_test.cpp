@@ -234,3 +234,17 @@ TEST_CASE("an open file lives on without its name") {
     CHECK(w.names().empty());
   }
 }
+
+TEST_CASE("a directory found on the way to a missing one is made durable as well") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    std::filesystem::create_directory(w.at("found"));  // its maker has not synced it yet
+    const std::uint64_t before = w.counter("sluice.commit.syncs");
+    CHECK(w.run(open_directory(w.engine(), w.folder().path(), "found/new",
+                               sluice::make_parents::yes)) == 0);
+    // The folder, `found`, and two for the file that the helper leaves there.
+    CHECK(w.counter("sluice.commit.syncs") - before == 4);
+    w.settle();
+  }
+}

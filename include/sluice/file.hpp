@@ -61,9 +61,9 @@ class SLUICE_API file {
 
   // Makes every completed write durable (fdatasync, one for all that wait for this file). A failure
   // is final: code::durability_unknown now and at every later commit of this file, because the
-  // kernel may have dropped the pages (KERNEL-FACTS 22). code::engine_failed after a failed sync
-  // with sluice.commit.on_failure=fail_engine. A cancel before the sync began is ECANCELED, after
-  // that it waits for the sync.
+  // kernel may have dropped the pages (kernel-notes/failed_sync_is_told_once.md).
+  // code::engine_failed after a failed sync with sluice.commit.on_failure=fail_engine. A cancel
+  // before the sync began is ECANCELED, after that it waits for the sync.
   [[nodiscard]] task<result<void>> commit();
   // Closes and waits for it. The destructor does the same without waiting.
   [[nodiscard]] task<result<void>> close();

@@ -15,7 +15,7 @@ namespace sluice {
 namespace {
 
 // EINTR and EAGAIN of one op in a row before it is told them: they do arrive as results
-// (KERNEL-FACTS 4, 5), and a socket left in the wrong mode would say EAGAIN for ever.
+// (axboe/liburing#364 and #744), and a socket left in the wrong mode would say EAGAIN for ever.
 constexpr std::uint16_t retries_max = 64;
 
 bool is_bulk_write(op_kind kind) {

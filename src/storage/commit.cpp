@@ -7,8 +7,8 @@ namespace sluice {
 namespace {
 
 // A sync that was not carried out says nothing about the disk; any other failure is final, because
-// the kernel may have dropped the dirty pages and would say 0 next time (KERNEL-FACTS 22). ENOSPC
-// and EDQUOT are of that class.
+// the kernel may have dropped the dirty pages and would say 0 next time
+// (kernel-notes/failed_sync_is_told_once.md). ENOSPC and EDQUOT are of that class.
 result<void> verdict(std::int64_t outcome, const char* op) {
   if (outcome >= 0) return {};
   const int failure = static_cast<int>(-outcome);

@@ -35,9 +35,9 @@ class SLUICE_API file {
  public:
   file();
   explicit file(std::unique_ptr<file_state> state);
-  // Takes over an open descriptor. EINVAL for O_APPEND, which ignores offsets, and for what is not
-  // a regular file; the descriptor then still belongs to the caller. It has a name already or never
-  // gets one: publish refuses it.
+  // Takes over an open descriptor and clears its O_NONBLOCK. EINVAL for O_APPEND, which ignores
+  // offsets, and for what is not a regular file; the descriptor then still belongs to the caller.
+  // It has a name already or never gets one: publish refuses it.
   static result<file> adopt(engine& on, int fd);
   file(file&&) noexcept;
   file& operator=(file&&) noexcept;

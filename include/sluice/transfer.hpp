@@ -1,5 +1,10 @@
 // Transfers: the move of a byte range between a stream and a file, and the receipt that says how it
 // went.
+//
+// One transfer at a time has a file object: another is refused with EBUSY, a span_writer included
+// until it has finished. Only sends by the page cache (below sluice.send.direct_min_bytes) share
+// one. While a transfer has the file, file::read and file::write of it may meet O_DIRECT and be
+// refused with EINVAL.
 #pragma once
 
 #include <chrono>

@@ -86,7 +86,8 @@ void committer::served(const op_request& by, const lane_wait& first, std::int64_
 }
 
 // Whatever failed, ENOSPC and EDQUOT included: the kernel may have dropped pages that others on the
-// same filesystem were told are written (KERNEL-FACTS 22).
+// same filesystem were told are written
+// (kernel-notes/failed_sync_is_told_once.md).
 void committer::lose_trust(int fd, int failure) {
   if (knobs_.on_failure == tuning::sync_failure_choice::fail_engine) failed_ = true;
   const result<kernel::inode_info> inode = kernel::inode_of(fd);

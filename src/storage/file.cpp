@@ -6,6 +6,7 @@
 #include <coroutine>
 #include <utility>
 
+#include "kernel/socket.hpp"
 #include "storage/file_state.hpp"
 #include "storage/reserve.hpp"
 
@@ -14,6 +15,18 @@ namespace sluice {
 file_state::~file_state() {
   if (!fd) return;
   core.closer().close_later({std::move(fd), std::move(directory), std::move(temporary_name)});
+}
+
+transfer_claim::transfer_claim(file_state& file, hold wanted) {
+  if (wanted == hold::alone ? file.transfers != 0 : file.transfers < 0) return;
+  file.transfers += wanted == hold::alone ? -1 : 1;
+  held_ = &file;
+}
+
+void transfer_claim::release() {
+  if (held_ == nullptr) return;
+  held_->transfers -= held_->transfers < 0 ? -1 : 1;
+  held_ = nullptr;
 }
 
 op_request on_file(const file_state& state, op_kind kind) {
@@ -31,6 +44,9 @@ result<file> file::adopt(engine& on, int fd) {
   if (!inode) return std::unexpected(inode.error());
   if (!S_ISREG(inode->mode)) return fail(EINVAL, "adopt", "not a regular file");
   if (kernel::is_append(fd)) return fail(EINVAL, "adopt", "opened with O_APPEND");
+  // Left on, the ring would take a read that has to wait for the disk for one that must not.
+  const result<void> blocking = kernel::set_mode(fd, kernel::socket_mode::blocking);
+  if (!blocking) return std::unexpected(blocking.error());
   return file(std::make_unique<file_state>(on.core(), kernel::unique_fd(fd)));
 }
 

@@ -1,6 +1,7 @@
 // What an open file is to the engine.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -24,6 +25,24 @@ struct file_state {
   kernel::unique_fd directory;   // of the temporary name
   std::string temporary_name;    // while it has one
   bool durability_lost = false;  // a sync failed: final
+  int transfers = 0;             // that share it now; -1: one that has it alone
+};
+
+// A transfer's hold on its file. O_DIRECT is a flag of the descriptor, so one that may switch it,
+// or that cuts the file, has it alone; those that only read through the page cache share it.
+class transfer_claim {
+ public:
+  enum class hold : std::uint8_t { alone, shared };
+  transfer_claim(file_state& file, hold wanted);
+  transfer_claim(const transfer_claim&) = delete;
+  transfer_claim& operator=(const transfer_claim&) = delete;
+  ~transfer_claim() { release(); }
+
+  explicit operator bool() const { return held_ != nullptr; }  // false: EBUSY
+  void release();
+
+ private:
+  file_state* held_ = nullptr;
 };
 
 // Where an op on the file begins: kind and descriptor set.

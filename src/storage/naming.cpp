@@ -58,7 +58,7 @@ int name_file(naming& n) {
     refusal = link_temporarily(n);
     if (refusal != 0) return refusal;
   } else if (refusal != EEXIST && refusal != EINVAL) {
-    return refusal;  // EINVAL: a filesystem without RENAME_NOREPLACE (rename(2))
+    return refusal;  // EINVAL: kernel-notes/rename_noreplace_may_be_einval.md
   }
   refusal = rename_temporary(n, 0);
   n.replaced = refusal == 0;

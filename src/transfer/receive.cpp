@@ -268,6 +268,8 @@ task<result<receipt>> receive_to_file(stream& from, file& into, receive_options 
     co_return fail(EINVAL, "receive_to_file", "prefix longer than length");
   if (options.length > op_no_offset / 2 - std::min(options.offset, op_no_offset / 2))
     co_return fail(EINVAL, "receive_to_file", "a range past 2^63");
+  const transfer_claim claim(r.into, transfer_claim::hold::alone);
+  if (!claim) co_return fail(EBUSY, "receive_to_file", "another transfer has the file");
   const result<void> chosen = choose_path(r);
   if (!chosen) co_return std::unexpected(chosen.error());
   const result<void> done = co_await carry_out(r);

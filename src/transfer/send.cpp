@@ -25,17 +25,20 @@ void take_path(sending& s, const plan& chosen, const kernel::direct_alignment& a
   s.unit = chosen.chosen == path::direct ? alignment.offset_bytes : 1;
 }
 
+bool may_be_direct(const sending& s) {
+  const tuning::send_knobs& knobs = s.from.core.values().send;
+  return knobs.path == tuning::path_choice::direct || s.options.length >= knobs.direct_min_bytes;
+}
+
 result<void> choose_path(sending& s) {
   const tuning::knob_values& values = s.from.core.values();
   const int fd = s.from.fd.get();
   kernel::direct_alignment alignment;
-  const bool may_be_direct = values.send.path == tuning::path_choice::direct ||
-                             s.options.length >= values.send.direct_min_bytes;
-  if (may_be_direct) alignment = kernel::alignment_of(fd);
+  if (may_be_direct(s)) alignment = kernel::alignment_of(fd);
   plan chosen = plan_send({s.options.offset, s.options.length, s.options.content}, alignment,
                           {values.memory.block_bytes, s.from.core.tried().splice}, values.send);
   if (chosen.refused) return fail(code::path_unavailable, "send_from_file", chosen.reason);
-  if (may_be_direct && kernel::set_direct(fd, chosen.chosen == path::direct) != 0) {
+  if (may_be_direct(s) && kernel::set_direct(fd, chosen.chosen == path::direct) != 0) {
     if (values.send.path == tuning::path_choice::direct) {
       return fail(code::path_unavailable, "fcntl", "O_DIRECT refused by the filesystem");
     }
@@ -152,6 +155,9 @@ task<result<receipt>> send_from_file(stream& to, file& from, send_options option
   if (options.length > op_no_offset / 2 - std::min(options.offset, op_no_offset / 2)) {
     co_return fail(EINVAL, "send_from_file", "a range past 2^63");
   }
+  const transfer_claim claim(
+      s.from, may_be_direct(s) ? transfer_claim::hold::alone : transfer_claim::hold::shared);
+  if (!claim) co_return fail(EBUSY, "send_from_file", "another transfer has the file");
   const result<void> chosen = choose_path(s);
   if (!chosen) co_return std::unexpected(chosen.error());
   const int failure = co_await carry_out(s);

@@ -15,6 +15,8 @@ struct span_writer::state {
     so_far.copies = 2;
   }
   file_state& file;
+  transfer_claim claim{file, transfer_claim::hold::alone};
+  const bool refused = !claim;
   std::unique_ptr<write_window> window;  // made with the first write, which knows its task
   receipt so_far;
   std::int64_t begun_ns;
@@ -40,6 +42,7 @@ span_writer::~span_writer() = default;
 
 task<result<void>> span_writer::write(lease block, std::span<const iovec> spans) {
   state& s = *state_;
+  if (s.refused) co_return fail(EBUSY, "span_writer", "another transfer has the file");
   if (!s.window) {
     s.window = std::make_unique<write_window>(s.file, s.file.core.values().receive.depth,
                                               co_await this_scope{});
@@ -55,6 +58,7 @@ task<result<void>> span_writer::write(lease block, std::span<const iovec> spans)
 
 task<result<receipt>> span_writer::finish(receipt* progress) {
   state& s = *state_;
+  if (s.refused) co_return fail(EBUSY, "span_writer", "another transfer has the file");
   s.so_far.last_byte = s.elapsed();
   result<void> written;
   if (s.window) {
@@ -63,6 +67,7 @@ task<result<receipt>> span_writer::finish(receipt* progress) {
     s.so_far.stored = s.elapsed();
     s.file.core.counters().receive.bytes.add(s.so_far.bytes);
   }
+  s.claim.release();
   if (progress != nullptr) *progress = s.so_far;
   if (!written) co_return std::unexpected(written.error());
   s.file.core.counters().receive.transfers_copy.add();

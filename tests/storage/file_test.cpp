@@ -137,6 +137,15 @@ TEST_CASE("what cannot be used as a file is not adopted, and stays the caller's"
   }
 }
 
+TEST_CASE("an adopted descriptor waits for its disk, whatever it was opened with") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    const sluice::file f = adopted(w, "file", O_RDWR | O_CREAT | O_NONBLOCK);
+    CHECK((::fcntl(f.fd(), F_GETFL) & O_NONBLOCK) == 0);
+  }
+}
+
 TEST_CASE("a closed file is closed when close returns, and a second close is nothing") {
   for (const setting& on : every_setting_and_fallback()) {
     CAPTURE(on.name);

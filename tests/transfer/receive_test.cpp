@@ -543,3 +543,68 @@ TEST_CASE("an upload for which no block becomes free says ENOBUFS") {
     taken.clear();
   }
 }
+
+namespace {
+
+sluice::file adopted(world& w, const std::string& name) {
+  const int fd = ::open(w.at(name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  sluice::result<sluice::file> made = sluice::file::adopt(w.engine(), fd);
+  REQUIRE(made.has_value());
+  return std::move(*made);
+}
+
+// What a second transfer over the same file object is told.
+sluice::task<std::vector<int>> try_others(sluice::engine& e, sluice::stream& with,
+                                          sluice::file& over) {
+  const auto code_of = [](const auto& r) { return r ? 0 : r.error().code; };
+  std::vector<int> told;
+  sluice::receive_options receiving;
+  receiving.length = block;
+  told.push_back(code_of(co_await sluice::receive_to_file(with, over, receiving)));
+  sluice::send_options sending;
+  sending.length = 1;
+  told.push_back(code_of(co_await sluice::send_from_file(with, over, sending)));
+  sluice::span_writer writer(e, over);
+  const iovec none{nullptr, 0};
+  told.push_back(code_of(co_await writer.write({}, {&none, 1})));
+  told.push_back(code_of(co_await writer.finish()));
+  co_return told;
+}
+
+}  // namespace
+
+TEST_CASE("one transfer at a time has a file object, others are told EBUSY and disturb nothing") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      world w(on, {{"sluice.receive.path", path}});
+      sluice::file into = adopted(w, "file");
+      const std::vector<std::byte> sent = pattern(7, 0, 2 * block + 11);
+      stream_pair ends = stream_pair::tcp();
+      stream_pair other = stream_pair::tcp();
+      sluice::stream from = adopt(w.engine(), ends.take_ours());
+      sluice::stream with = adopt(w.engine(), other.take_ours());
+      sluice::receive_options all;
+      all.length = sent.size();
+      std::optional<sluice::result<sluice::receipt>> first;
+      w.engine().start(sluice::receive_to_file(from, into, all),
+                       [&first](sluice::result<sluice::receipt> r) { first.emplace(r); });
+      REQUIRE(send_all(ends.theirs(), std::span(sent).first(block + 5)));
+      for (int i = 0; i < 5; ++i) w.engine().run_once(2ms);
+      CHECK(w.run(try_others(w.engine(), with, into)) == std::vector<int>(4, EBUSY));
+      REQUIRE(send_all(ends.theirs(), std::span(sent).subspan(block + 5)));
+      w.until([&first] { return first.has_value(); });
+      CHECK(first->has_value());
+      CHECK(same_bytes(content_of(w.at("file")), sent));
+      // The file is free again.
+      sluice::receive_options more;
+      more.offset = sent.size();
+      more.length = 100;
+      REQUIRE(send_all(other.theirs(), pattern(8, 0, 100)));
+      CHECK(w.run(sluice::receive_to_file(with, into, more)).has_value());
+      const std::vector<std::byte> content = content_of(w.at("file"));
+      CHECK(support::is_pattern(std::span(content).subspan(sent.size()), 8, 0));
+    }
+  }
+}

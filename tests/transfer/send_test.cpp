@@ -420,3 +420,46 @@ TEST_CASE("who takes no whole block in its time while others wait for one is too
     w.until([&] { return verdicts.size() == blocks; });
   }
 }
+
+TEST_CASE("sends by the page cache share a file object, one that may be direct has it alone") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    make_file(w.at("source"), pattern(1, 0, 16 * block));
+    const int fd = ::open(w.at("source").c_str(), O_RDONLY | O_CLOEXEC);
+    sluice::result<sluice::file> from = sluice::file::adopt(w.engine(), fd);
+    REQUIRE(from.has_value());
+    std::vector<stream_pair> pairs;
+    std::vector<sluice::stream> streams;
+    std::vector<std::optional<sluice::result<sluice::receipt>>> told(2);
+    for (std::size_t i = 0; i < 2; ++i) {
+      pairs.push_back(stream_pair::tcp());
+      streams.push_back(adopt(w.engine(), pairs[i].take_ours()));
+    }
+    for (std::size_t i = 0; i < 2; ++i) {
+      w.engine().start(sluice::send_from_file(streams[i], *from, range(0, 16 * block)),
+                       [&told, i](sluice::result<sluice::receipt> r) { told[i].emplace(r); });
+    }
+    for (int i = 0; i < 5; ++i) w.engine().run_once(2ms);
+    REQUIRE(!told[0].has_value());  // the peers take nothing yet
+    REQUIRE(!told[1].has_value());
+    REQUIRE(w.engine().set_knob("sluice.send.direct_min_bytes", "0").has_value());
+    stream_pair third = stream_pair::tcp();
+    sluice::stream to = adopt(w.engine(), third.take_ours());
+    const sluice::result<sluice::receipt> direct =
+        w.run(sluice::send_from_file(to, *from, range(0, block)));
+    REQUIRE(!direct.has_value());
+    CHECK(direct.error().code == EBUSY);
+    std::vector<std::vector<std::byte>> arrived(2);
+    {
+      peer first(pairs[0].take_theirs(), [&](int at) { arrived[0] = take_slowly(at); });
+      peer second(pairs[1].take_theirs(), [&](int at) { arrived[1] = take_slowly(at); });
+      w.until([&told] { return told[0].has_value() && told[1].has_value(); });
+      streams.clear();
+    }
+    for (std::size_t i = 0; i < 2; ++i) {
+      CHECK(told[i]->has_value());
+      CHECK(same_bytes(arrived[i], pattern(1, 0, 16 * block)));
+    }
+  }
+}

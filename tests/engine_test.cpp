@@ -379,6 +379,23 @@ TEST_CASE("an engine says what it is and what it found") {
   }
 }
 
+TEST_CASE("run returns when dropped files are closed and their temporary names gone") {
+  for (const std::string& backend : backends()) {
+    engine_fixture f(backend, {{"sluice.capabilities.hidden", "unnamed_files"}});
+    const support::temp_dir dir;
+    int fd = -1;
+    f->spawn([](engine& e, std::string path, int& number) -> task<void> {
+      result<directory> in = co_await directory::open(e, path);
+      const result<file> made = co_await in->create();
+      number = made->fd();
+    }(*f, dir.path().string(), fd));
+    f->run();
+    REQUIRE(fd >= 0);
+    CHECK(::fcntl(fd, F_GETFD) < 0);
+    CHECK(std::filesystem::is_empty(dir.path()));
+  }
+}
+
 // ---- threads
 
 TEST_CASE("an engine may be run by another thread than the one that made it") {

@@ -131,7 +131,9 @@ class SLUICE_API engine {
   void cancel_all();
   [[nodiscard]] std::size_t task_count() const;
 
-  void run();  // until no task is left, or stop()
+  // Until no task is left and every file dropped meanwhile is closed, its temporary name gone; or
+  // until stop().
+  void run();
   void run_once(
       std::chrono::nanoseconds timeout);  // one turn: waits at most `timeout` (negative: no limit)
   void stop();                            // run() returns after the present turn; any thread

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/assert.hpp"
 #include "ops/table.hpp"
@@ -23,6 +24,8 @@ constexpr std::size_t completion_reserve = 8;
 // The part of it that polls leave to others: who only waits, perhaps for ever, must not keep those
 // from working that end in time.
 constexpr std::size_t poll_share_divisor = 8;
+
+std::string row_name(const op_row& row) { return std::string("ring.op.") + row.name; }
 
 std::string failure_text(int refusal) {
   std::string text = std::string("io_uring_enter: ") + code_name(refusal) + ": ";
@@ -72,24 +75,36 @@ ring_backend::~ring_backend() {
   base::require(in_flight_ == 0, "a ring ended with an operation in flight");
 }
 
-const char* ring_backend::find_capabilities(kernel::capability_table& found) {
-  found.add("io_uring", true);
-  for (const kernel::ring_feature& feature : ring_.features()) {
-    found.add(feature.name, feature.present, feature.reason);
-  }
-  const std::vector<bool> supported = ring_.supported_opcodes();
+// Files have the worker pool to fall back to; a ring that cannot wait for sockets is none for us.
+const char* ring_backend::find_operations(const kernel::capability_table& found,
+                                          const std::vector<bool>& supported) {
+  const char* lacking = nullptr;
   for (std::size_t i = 0; i < op_kind_count; ++i) {
     const op_row& row = row_of(static_cast<op_kind>(i));
     if (row.opcode < 0) continue;
-    const bool known = supported[static_cast<std::size_t>(row.opcode)];
-    in_ring_[i] = found.add(std::string("ring.op.") + row.name, known,
-                            "not in this kernel's IORING_REGISTER_PROBE");
-    // Files have the worker pool to fall back to; a ring that cannot wait for sockets is none for
-    // us.
+    in_ring_[i] = supported[static_cast<std::size_t>(row.opcode)] && !found.hidden(row_name(row));
     const bool needed = row.by != carrier::worker && row.by != carrier::inline_call;
-    if (needed && !in_ring_[i]) return row.name;
+    if (needed && !in_ring_[i] && lacking == nullptr) lacking = row.name;
   }
-  return nullptr;
+  return lacking;
+}
+
+const char* ring_backend::find_capabilities(kernel::capability_table& found) {
+  const std::vector<bool> supported = ring_.supported_opcodes();
+  const char* lacking = find_operations(found, supported);
+  const std::string reason =
+      lacking == nullptr ? "" : std::string("a ring without ") + lacking + " serves no socket";
+  found.add("io_uring", lacking == nullptr, reason);
+  for (const kernel::ring_feature& feature : ring_.features()) {
+    found.add(feature.name, feature.present, feature.reason);
+  }
+  for (std::size_t i = 0; i < op_kind_count; ++i) {
+    const op_row& row = row_of(static_cast<op_kind>(i));
+    if (row.opcode < 0) continue;
+    found.add(row_name(row), supported[static_cast<std::size_t>(row.opcode)],
+              "not in this kernel's IORING_REGISTER_PROBE");
+  }
+  return lacking;
 }
 
 io_uring_sqe* ring_backend::entry() {

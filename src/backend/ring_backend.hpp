@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "backend/backend.hpp"
 #include "backend/worker_pool.hpp"
@@ -50,8 +51,10 @@ class ring_backend final : public backend {
   int register_buffer(unsigned slot, iovec range) { return ring_.register_buffer(slot, range); }
 
  private:
-  // The name of an operation without which this ring is of no use, or null.
+  // Both: the name of an operation without which this ring is of no use, or null.
   const char* find_capabilities(kernel::capability_table& found);
+  const char* find_operations(const kernel::capability_table& found,
+                              const std::vector<bool>& supported);
   bool has_room(const op& o) const;
   io_uring_sqe* entry();
   void entered(int refusal);

@@ -164,7 +164,8 @@ void engine_core::cancel_all() {
 }
 
 void engine_core::run() {
-  while (!tasks_.empty() && !stopping_.load(std::memory_order_acquire)) {
+  while ((!tasks_.empty() || closer_->pending() > 0) &&
+         !stopping_.load(std::memory_order_acquire)) {
     loop_->turn(-1, values_.loop.completions_per_turn);
   }
   stopping_.store(false, std::memory_order_relaxed);  // so that run can be called again

@@ -79,6 +79,11 @@ TEST_CASE("a ring that cannot wait for sockets is refused") {
     CHECK(made.error().code == ENOSYS);
     CHECK(std::string_view(made.error().op) == name);
     CHECK_FALSE(found.present("ring.op." + std::string(name)));
+    // No ring carries this engine: the table must not say that one does.
+    CHECK(found.rows().front().name == "io_uring");
+    CHECK_FALSE(found.rows().front().present);
+    CHECK(found.rows().front().reason ==
+          "a ring without " + std::string(name) + " serves no socket");
   }
 }
 

@@ -106,7 +106,10 @@ struct send_options {
 // ENOBUFS (no block became free in twice that time), code::path_unavailable (a forced path that
 // cannot work here). While others wait for blocks a peer must take each of its own within
 // sluice.send.timeout_ms, or is too slow. The socket is non-blocking while a splice runs.
+// `progress`, when given, is the receipt so far, also after a failure; its `first_byte` is zero as
+// long as nothing was sent, of the head neither.
 [[nodiscard]] SLUICE_API task<result<receipt>> send_from_file(stream& to, file& from,
-                                                              send_options options);
+                                                              send_options options,
+                                                              receipt* progress = nullptr);
 
 }  // namespace sluice

@@ -149,7 +149,8 @@ void count(sending& s, bool whole) {
 
 }  // namespace
 
-task<result<receipt>> send_from_file(stream& to, file& from, send_options options) {
+task<result<receipt>> send_from_file(stream& to, file& from, send_options options,
+                                     receipt* progress) {
   sending s{to, from.state(), options, {}, options.head};
   s.begun_ns = kernel::now_ns();
   if (options.length > op_no_offset / 2 - std::min(options.offset, op_no_offset / 2)) {
@@ -164,6 +165,9 @@ task<result<receipt>> send_from_file(stream& to, file& from, send_options option
   s.so_far.last_byte = s.elapsed();
   s.so_far.stored = s.so_far.last_byte;
   count(s, failure == 0);
+  const bool head_begun = s.head.size() < options.head.size();
+  if (head_begun && s.so_far.first_byte.count() == 0) s.so_far.first_byte = s.so_far.last_byte;
+  if (progress != nullptr) *progress = s.so_far;
   if (failure != 0) co_return fail(failure, "send", "send_from_file");
   co_return s.so_far;
 }

@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <chrono>
 
+#include "failure.hpp"
+
 namespace sluiced {
 
 namespace {
@@ -36,15 +38,26 @@ connection_field field_of(const exchange& x, bool persists) {
   return x.asked.http_1_1 ? connection_field::none : connection_field::keep_alive;
 }
 
-sluice::task<sluice::result<void>> send_payload(exchange& x, answer& a, const std::string& head) {
+// How a file was sent. `begun`: the peer has the head, so that nothing else can be said any more.
+struct payload_sent {
+  sluice::result<void> done;
+  bool begun = true;
+};
+
+sluice::task<payload_sent> send_payload(exchange& x, answer& a, const std::string& head) {
   // A PUT replaces a file as a whole, so that what is open here stays as it is.
   const sluice::send_options options{.length = a.length,
                                      .offset = a.offset,
                                      .head = std::as_bytes(std::span(head)),
                                      .content = sluice::file_content::unchanging};
-  const auto sent = co_await sluice::send_from_file(x.peer, *a.payload, options);
-  if (!sent) co_return std::unexpected(sent.error());
-  co_return sluice::result<void>{};
+  sluice::receipt progress;
+  const auto sent = co_await sluice::send_from_file(x.peer, *a.payload, options, &progress);
+  payload_sent p;
+  if (sent) co_return p;
+  p.done = std::unexpected(sent.error());
+  // Of the errors before the first byte only the lack of a block is told: it passes.
+  p.begun = sent.error().code != ENOBUFS || progress.first_byte.count() > 0;
+  co_return p;
 }
 
 sluice::task<sluice::result<void>> send_text(exchange& x, std::span<const std::byte> bytes) {
@@ -89,10 +102,17 @@ sluice::task<after> send_answer(exchange& x, answer& a) {
   x.home.counts().answered(a.status);
   report_answer(x, a);
   sluice::result<void> sent;
-  if (has_payload)
-    sent = co_await send_payload(x, a, head);
-  else
+  if (has_payload) {
+    const payload_sent payload = co_await send_payload(x, a, head);
+    if (!payload.begun) {
+      x.home.counts().not_answered(a.status);
+      answer instead = failed(payload.done.error(), step::read);
+      co_return co_await send_answer(x, instead);
+    }
+    sent = payload.done;
+  } else {
     sent = co_await send_text(x, std::as_bytes(std::span(head)));
+  }
   if (!sent) report_broken_answer(x, sent.error());
   if (!sent) co_return after::close;
   // The peer may have sent more meanwhile, a pipelined request: closing on that would be a reset,

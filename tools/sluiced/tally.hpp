@@ -35,6 +35,12 @@ class tally {
     if (kind >= 2 && kind <= 5) add(responses_[kind - 2]);
   }
 
+  // That answer could not be sent; another one takes its place.
+  void not_answered(int status) {
+    const auto kind = static_cast<std::size_t>(status / 100);
+    if (kind >= 2 && kind <= 5) subtract(responses_[kind - 2]);
+  }
+
   // Nothing for a name that is not of HTTP.
   [[nodiscard]] std::optional<std::uint64_t> find(std::string_view name) const {
     const std::array<std::pair<std::string_view, const value*>, 9> rows = {{

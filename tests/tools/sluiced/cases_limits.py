@@ -221,6 +221,28 @@ def a_pause_before_a_short_chunked_body_is_no_slowness(bench):
 
 
 @case
+def a_download_without_memory_is_told_to_come_back(bench):
+    server = bench.serve('sluice.memory.arena_bytes=2M', 'sluice.memory.head_blocks=32',
+                         'sluice.send.timeout_ms=300', 'sluice.receive.rate_min_bytes=0',
+                         'sluice.send.path=copy')  # a splice needs no block
+    server.ask_for(201, 'PUT', '/file', body=b'here')
+    stuck = [server.connect().send(request('PUT', '/x', ['Transfer-Encoding: chunked']))
+             for _ in range(8)]
+    time.sleep(0.2)
+    for c in stuck:  # each holds the block that its first bytes went to, while there are any
+        c.send(b'10\r\nxx')
+    time.sleep(0.2)
+    with server.connect() as c:
+        got = c.send(request('GET', '/file')).expect(503, 'no block in time')
+        check('retry-after' in got.fields and 'etag' not in got.fields, 'Retry-After', answer=got)
+        for other in stuck:
+            other.close()
+        got = c.send(request('GET', '/file')).expect(200, 'later, on the same connection')
+        check(got.body == b'here', 'the file', answer=got)
+    server.stop()
+
+
+@case
 def a_chunked_upload_without_memory_is_told_to_come_back(bench):
     server = bench.serve('sluice.memory.arena_bytes=2M', 'sluice.memory.head_blocks=32',
                          'sluice.http.head_timeout_ms=500', 'sluice.receive.timeout_ms=4000',

@@ -8,9 +8,7 @@
 // record_head in the byte order of the machine, then, for a write, its bytes. A record that is
 // wholly in the log has happened; so the size of the log is the time that acknowledgements are
 // dated with. One thread: records are in the order of their answers.
-#define FUSE_USE_VERSION 35
 #include <fcntl.h>
-#include <fuse.h>
 #include <linux/falloc.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -20,6 +18,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <string_view>
+
+#include "support/fuse_server.hpp"
 
 namespace {
 
@@ -37,7 +37,7 @@ constexpr std::string_view disk_path = "/disk";
 int store = -1;
 int log_file = -1;
 
-int told(long returned) { return returned < 0 ? -errno : static_cast<int>(returned); }
+using support::told;
 
 // A log with a hole in it would make a liar of every test: the disk fails instead.
 int append(record_head head, const char* data, std::size_t data_bytes) {
@@ -115,22 +115,6 @@ fuse_operations operations() {
   return o;
 }
 
-int serve(const char* mount_point) {
-  char program[] = "block_log";
-  char option[] = "-o";
-  char options[] = "fsname=block_log";
-  char* arguments[] = {program, option, options};
-  fuse_args args = FUSE_ARGS_INIT(3, arguments);
-  const fuse_operations served = operations();
-  fuse* filesystem = ::fuse_new(&args, &served, sizeof served, nullptr);
-  if (filesystem == nullptr || ::fuse_mount(filesystem, mount_point) != 0) return 1;
-  const int ended = ::fuse_loop(filesystem);
-  ::fuse_unmount(filesystem);
-  ::fuse_destroy(filesystem);
-  ::fuse_opt_free_args(&args);
-  return ended == 0 ? 0 : 1;
-}
-
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -144,5 +128,5 @@ int main(int count, char** arguments) {
     std::perror("block_log");
     return 2;
   }
-  return serve(arguments[3]);
+  return support::serve_fuse(operations(), "fsname=block_log", arguments[3]);
 }

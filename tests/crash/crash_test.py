@@ -290,6 +290,7 @@ class LoggedDisk(InFolder):
         self.on_disk(body)
 
     def test_nothing_is_left_when_the_process_is_killed(self):
+        machine.adopt_orphans()  # the disk's server must end, too
         pipe = os.pipe()
         child = os.fork()
         if child == 0:
@@ -301,6 +302,9 @@ class LoggedDisk(InFolder):
                     machine.run('mkfs.ext4', '-q', '-F', device)
                     os.mkdir(self.path('at'))
                     with machine.mounted(device, self.path('at'), 'ext4'):
+                        # What the last to leave these mounts has to write back.
+                        with open(self.path('at/dirty'), 'wb') as file:
+                            file.write(os.urandom(4 << 20))
                         os.write(pipe[1], device.encode())
                         os.kill(os.getpid(), 9)
             finally:
@@ -312,14 +316,22 @@ class LoggedDisk(InFolder):
         if not device:
             self.skipTest('no loop device on this machine')
 
+        def children():
+            try:
+                os.waitpid(-1, os.WNOHANG)
+                return True
+            except ChildProcessError:
+                return False
+
         def still_there():
             backing = f'/sys/block/{os.path.basename(device)}/loop/backing_file'
-            return any(self.folder in text_of(p) for p in ('/proc/self/mounts', backing))
+            mounted = any(self.folder in text_of(p) for p in ('/proc/self/mounts', backing))
+            return mounted or children()
         for _ in range(200):
             if not still_there():
                 return
             time.sleep(0.05)
-        self.fail(f'{device} is still attached, or a mount is left')
+        self.fail(f'{device} is still attached, a mount is left, or a process hangs')
 
 
 if __name__ == '__main__':

@@ -25,6 +25,7 @@ CLONE_NEWNS = 0x20000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 SECTOR_BYTES = 4096            # of the loop devices, and so what a power cut leaves whole
 WAIT_S = 60
 
@@ -43,6 +44,11 @@ def call(name, *arguments):
 
 def die_with_parent():
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans():
+    """Whoever loses its parent below this process becomes its child."""
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def need(*programs):

@@ -9,10 +9,8 @@
 //                    short answer to any other, and io_uring_enter(2) waits with the caller
 //   writeback        the kernel keeps written pages and writes them at its leisure, as for a disk,
 //                    so that a failed write is told by the next sync
-#define FUSE_USE_VERSION 35
 #include <dirent.h>
 #include <fcntl.h>
-#include <fuse.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -25,6 +23,7 @@
 #include <string_view>
 
 #include "support/fault_orders.hpp"
+#include "support/fuse_server.hpp"
 
 namespace {
 
@@ -42,7 +41,7 @@ state here;
 // Of a path as libfuse gives it: absolute within the filesystem.
 const char* beneath(const char* path) { return path[1] == '\0' ? "." : path + 1; }
 
-int told(long returned) { return returned < 0 ? -errno : static_cast<int>(returned); }
+using support::told;
 int handle(const fuse_file_info* fi) { return static_cast<int>(fi->fh); }
 
 // Counts the request; what it must fail with, 0 for nothing. Stops here when that was the order.
@@ -236,22 +235,6 @@ fuse_operations operations() {
   return o;
 }
 
-int serve(const char* mount_point) {
-  char program[] = "fault_fs";
-  char option[] = "-o";
-  char options[] = "fsname=fault_fs,default_permissions,allow_other";
-  char* arguments[] = {program, option, options};
-  fuse_args args = FUSE_ARGS_INIT(3, arguments);
-  const fuse_operations served = operations();
-  fuse* filesystem = ::fuse_new(&args, &served, sizeof served, nullptr);
-  if (filesystem == nullptr || ::fuse_mount(filesystem, mount_point) != 0) return 1;
-  const int ended = ::fuse_loop(filesystem);
-  ::fuse_unmount(filesystem);
-  ::fuse_destroy(filesystem);
-  ::fuse_opt_free_args(&args);
-  return ended == 0 ? 0 : 1;
-}
-
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -274,5 +257,6 @@ int main(int count, char** arguments) {
     return 2;
   }
   here.orders = static_cast<support::fault_orders*>(shared);
-  return serve(arguments[2]);
+  return support::serve_fuse(operations(), "fsname=fault_fs,default_permissions,allow_other",
+                             arguments[2]);
 }

@@ -37,14 +37,29 @@ int link_temporarily(naming& n) {
   return 0;
 }
 
+void forget_temporary(naming& n) {
+  release_temporary(n.file_fd);
+  n.temporary_name.clear();
+  n.temporary_directory.reset();
+}
+
 int rename_temporary(naming& n, unsigned flags) {
   if (::renameat2(n.temporary_directory.get(), n.temporary_name.c_str(), n.directory_fd, n.name,
                   flags) != 0) {
     return errno;
   }
-  release_temporary(n.file_fd);
-  n.temporary_name.clear();
-  n.temporary_directory.reset();
+  forget_temporary(n);
+  return 0;
+}
+
+// For who must not replace, on a filesystem whose renames take no flags: a link never replaces. A
+// temporary name that cannot be removed stays known, and goes when the file is closed.
+int link_temporary(naming& n) {
+  const int from = n.temporary_directory.get();
+  if (::linkat(from, n.temporary_name.c_str(), n.directory_fd, n.name, 0) != 0) {
+    return errno == EPERM ? EOPNOTSUPP : errno;  // EPERM: no links here either (link(2))
+  }
+  if (::unlinkat(from, n.temporary_name.c_str(), 0) == 0) forget_temporary(n);
   return 0;
 }
 
@@ -52,13 +67,13 @@ int rename_temporary(naming& n, unsigned flags) {
 
 int name_file(naming& n) {
   int refusal = n.unnamed ? link_unnamed(n, n.name) : rename_temporary(n, RENAME_NOREPLACE);
-  if (refusal == 0 || n.existing == existing_name::keep) return refusal;
+  // kernel-notes/rename_noreplace_may_be_einval.md
+  const bool flag_refused = !n.unnamed && refusal == EINVAL;
+  if (n.existing == existing_name::keep) return flag_refused ? link_temporary(n) : refusal;
+  if (refusal != EEXIST && !flag_refused) return refusal;
   if (n.unnamed) {
-    if (refusal != EEXIST) return refusal;
     refusal = link_temporarily(n);
     if (refusal != 0) return refusal;
-  } else if (refusal != EEXIST && refusal != EINVAL) {
-    return refusal;  // EINVAL: kernel-notes/rename_noreplace_may_be_einval.md
   }
   refusal = rename_temporary(n, 0);
   n.replaced = refusal == 0;

@@ -90,10 +90,11 @@ sluice::task<int> commit(sluice::file& f) {
   co_return done ? 0 : done.error().code;
 }
 
-sluice::task<int> publish(sluice::engine& e, sluice::file& f, std::string folder) {
+sluice::task<int> publish(sluice::engine& e, sluice::file& f, std::string folder,
+                          sluice::publish_options options = {}) {
   sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder);
   if (!in) co_return in.error().code;
-  const sluice::result<void> done = co_await sluice::publish(f, *in, "body");
+  const sluice::result<void> done = co_await sluice::publish(f, *in, "body", options);
   co_return done ? 0 : done.error().code;
 }
 
@@ -202,6 +203,30 @@ TEST_CASE("after a failed sync the file is poisoned: the disk would say yes and 
       f = {};
       w.settle();
       CHECK(w.nothing_is_left());
+    }
+  });
+}
+
+TEST_CASE("where renames take no flags, who must not replace still gets a new name or EEXIST") {
+  on_fault_fs({}, [](support::fault_fs& disk) {
+    for (const way& how : every_way({"copy"})) {
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      const sluice::publish_options keep{.existing = sluice::existing_name::keep};
+      for (const int wanted : {0, EEXIST}) {
+        sluice::file f;
+        REQUIRE(w.run(create_and_write(w.engine(), w.folder().path(), f)) == 0);
+        disk.orders().reset();
+        disk.orders().fail(request_kind::rename, 1, EINVAL);
+        CHECK(w.run(publish(w.engine(), f, w.folder().path(), keep)) == wanted);
+        // A name that exists is EEXIST before the filesystem is asked.
+        CHECK(disk.orders().of(request_kind::rename).seen.load() == (wanted == 0 ? 1 : 0));
+        f = {};
+        w.settle();
+        CHECK(w.names() == std::vector<std::string>{"body"});
+      }
+      CHECK(support::is_pattern(conformance::content_of(w.at("body")), 1, 0));
+      w.clear();
     }
   });
 }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/engine_core.hpp"
+#include "ops/table.hpp"
 #include "storage/committer.hpp"
 
 namespace sluice {
@@ -52,11 +53,7 @@ op_await engine::wait_readable(int fd, std::chrono::nanoseconds timeout) {
 std::size_t engine::waits_max() const { return core_->carrier().polls_max(); }
 
 op_await engine::run_on_worker(std::int64_t (*function)(void*), void* context) {
-  op_request request;
-  request.kind = op_kind::call;
-  request.function = function;
-  request.data = context;
-  return {core_->loop(), request};
+  return {core_->loop(), call_of(function, context)};
 }
 
 lease_await engine::acquire_block(std::chrono::nanoseconds timeout) {

@@ -50,6 +50,15 @@ struct op_row {
 
 [[nodiscard]] const op_row& row_of(op_kind kind);
 
+// function(context) on a worker thread; its result is what it returns: >= 0 or -errno.
+[[nodiscard]] inline op_request call_of(std::int64_t (*function)(void*), void* context) {
+  op_request request;
+  request.kind = op_kind::call;
+  request.function = function;
+  request.data = context;
+  return request;
+}
+
 // Who performs this request when no ring does: what its route asks for, else what its row says.
 [[nodiscard]] carrier carrier_of(const op_request& request);
 

@@ -4,6 +4,7 @@
 
 #include "core/engine_core.hpp"
 #include "kernel/beneath.hpp"
+#include "ops/table.hpp"
 
 namespace sluice {
 namespace {
@@ -47,9 +48,7 @@ task<result<kernel::unique_fd>> open_beneath(engine_core& core, int directory_fd
     request.path = path.c_str();
     request.data = &how;
   } else {
-    request.kind = op_kind::call;
-    request.function = walk;
-    request.data = &wanted;
+    request = call_of(walk, &wanted);
   }
   op_await opening(core.loop(), request);
   const result<std::size_t> opened = co_await opening;

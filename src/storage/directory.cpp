@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "ops/table.hpp"
 #include "sluice/engine.hpp"
 #include "sluice/file.hpp"
 #include "storage/beneath.hpp"
@@ -111,11 +112,7 @@ std::int64_t make_temporary_on_worker(void* context) {
 
 task<result<file>> create_named(engine_core& core, kernel::unique_fd parent) {
   temporary_request wanted{parent.get(), {}};
-  op_request request;
-  request.kind = op_kind::call;
-  request.function = make_temporary_on_worker;
-  request.data = &wanted;
-  op_await making(core.loop(), request);
+  op_await making(core.loop(), call_of(make_temporary_on_worker, &wanted));
   const result<std::size_t> made = co_await making;
   if (!made) co_return fail(made.error().code, "openat", "create: under a temporary name");
   auto state = std::make_unique<file_state>(core, kernel::unique_fd(static_cast<int>(*made)));

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "ops/table.hpp"
 #include "sluice/file.hpp"
 #include "storage/beneath.hpp"
 #include "storage/file_state.hpp"
@@ -30,11 +31,7 @@ task<result<void>> sweep_one(engine_core& core, int root_fd, const std::string& 
       co_await open_beneath(core, root_fd, path, O_RDONLY | O_DIRECTORY);
   if (!opened) co_return std::unexpected(opened.error());
   sweeping job{opened->get(), {}};
-  op_request request;
-  request.kind = op_kind::call;
-  request.function = sweep_on_worker;
-  request.data = &job;
-  op_await working(core.loop(), request);
+  op_await working(core.loop(), call_of(sweep_on_worker, &job));
   const result<std::size_t> swept = co_await working;
   report.removed += job.found.removed;
   core.counters().publish.swept.add(job.found.removed);

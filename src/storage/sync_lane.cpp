@@ -94,17 +94,13 @@ void sync_lane::take_members() {
 }
 
 op_request sync_lane::request_for_members() {
-  op_request request;
   switch (key_.kind) {
     case lane_kind::file: return sync_of(wait_of(members_.front()).fd, fsync_data_only);
     case lane_kind::directory: return sync_of(wait_of(members_.front()).fd, 0);
     case lane_kind::filesystem: return sync_of_filesystem();
     case lane_kind::naming: break;
   }
-  request.kind = op_kind::call;
-  request.function = serve_members;
-  request.data = this;
-  return request;
+  return call_of(serve_members, this);
 }
 
 op_request sync_lane::sync_of_filesystem() {

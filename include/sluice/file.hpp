@@ -65,6 +65,11 @@ class SLUICE_API file {
   // code::engine_failed after a failed sync with sluice.commit.on_failure=fail_engine. A cancel
   // before the sync began is ECANCELED, after that it waits for the sync.
   [[nodiscard]] task<result<void>> commit();
+  // The data's part of a durable publish, for whoever has something to do between data and name:
+  // publish with durability::stored and the directory's sync must follow, and only then it is
+  // durable. Shares its sync with other files that are being published (sluice.commit.grouping).
+  // Errors as commit.
+  [[nodiscard]] task<result<void>> commit_to_publish();
   // Closes and waits for it. The destructor does the same without waiting.
   [[nodiscard]] task<result<void>> close();
 

@@ -43,6 +43,12 @@ task<result<void>> commit_to_publish(file_state& state, const kernel::inode_info
   co_return co_await commit_in(with, with.data_lane(state, inode), state, inode.bytes);
 }
 
+task<result<void>> file::commit_to_publish() {
+  const result<kernel::inode_info> inode = kernel::inode_of(state_->fd.get());
+  if (!inode) co_return std::unexpected(inode.error());
+  co_return co_await sluice::commit_to_publish(*state_, *inode);
+}
+
 task<result<void>> sync_directory(engine_core& core, int directory_fd) {
   core.counters().commit.waiters.add();
   const result<kernel::inode_info> inode = kernel::inode_of(directory_fd);

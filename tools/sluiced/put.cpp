@@ -222,7 +222,7 @@ sluice::task<checked> publish_upload(exchange& x, sluice::file& from, destinatio
   co_await set_precise_time(x, from);
   const bool durable = to.wanted == sluice::durability::durable;
   if (durable) {
-    const auto committed = co_await from.commit();
+    const auto committed = co_await from.commit_to_publish();
     if (!committed) co_return not_published(committed.error(), moved);
   }
   checked named = co_await name_upload(x, from, to);

@@ -138,6 +138,23 @@ def the_last_of_many_uploads_of_one_name_wins_whole(bench):
 
 
 @case
+def uploads_at_once_share_their_syncs(bench):
+    server = bench.serve('sluice.commit.grouping=filesystem')
+    before = server.metrics()['sluice_commit_filesystem_syncs_total']
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda i: server.ask('PUT', f'/shared/{i}', body=b'x' * 5000),
+                                range(40)))
+    check({a.status for a in answers} == {201}, 'all are created')
+    durable = [a for a in answers if 'durability=durable' in a.fields.get('sluice-receipt', '')]
+    check(len(durable) == 40, 'all are durable')
+    shared = server.metrics()['sluice_commit_filesystem_syncs_total'] - before
+    server.stop()
+    if 'grouping=filesystem is each here' in server.messages():
+        raise Skipped('syncfs is not known to be enough on this filesystem')
+    check(0 < shared < 40, f'their data was synced together: {shared}')
+
+
+@case
 def many_uploads_at_once_on_several_engines(bench):
     server = bench.serve(engines=3)
     bodies = {f'/many/{i}': content(200_000 + i, seed=30 + i) for i in range(24)}

@@ -248,7 +248,9 @@ def a_chunked_upload_without_memory_is_told_to_come_back(bench):
                          'sluice.http.head_timeout_ms=500', 'sluice.receive.timeout_ms=4000',
                          'sluice.receive.rate_min_bytes=0')
     head = request('PUT', '/x', ['Transfer-Encoding: chunked', 'Expect: 100-continue'])
-    connections = [server.connect().send(head) for _ in range(8)]
+    # Three blocks, each given up after a timeout, so that six get one in the two timeouts that the
+    # others wait.
+    connections = [server.connect().send(head) for _ in range(16)]
     for c in connections:
         c.expect(100)
     for c in connections:  # each holds the block that its first bytes went to, while there are any

@@ -116,11 +116,12 @@ class SLUICE_API frame_receiver {
   frame_receiver& operator=(frame_receiver&&) noexcept;
   ~frame_receiver();
 
-  // Awaits the next frame: result<frame>. Allocates nothing. Every frame that was whole before a
-  // fault is yielded before the fault. Errors: code::bad_frame (by the parser, or a head or payload
-  // over its limit; final), code::end_of_stream (inside a frame; final), ECONNRESET and the like,
-  // ETIMEDOUT when nothing whole has come within `timeout` (zero: no limit) and ECANCELED; after
-  // these two nothing is lost and next() may be called again.
+  // Awaits the next frame: result<frame>. Allocates nothing, but for a wrong prediction that cannot
+  // be repaired in place. Every frame that was whole before a fault is yielded before the fault.
+  // Errors: code::bad_frame (by the parser, or a head or payload over its limit; final),
+  // code::end_of_stream (inside a frame; final), ECONNRESET and the like, ETIMEDOUT when nothing
+  // whole has come within `timeout` (zero: no limit) and ECANCELED; after these two nothing is lost
+  // and next() may be called again.
   [[nodiscard]] frame_await next(std::chrono::nanoseconds timeout = {});
 
   [[nodiscard]] const frame_stats& stats() const;

@@ -1,11 +1,10 @@
 // Socket to file. Two paths are one flow: lease a block, fill it, write it behind the next
 // receive. They differ in what the file is given:
 //   direct  whole aligned blocks by O_DIRECT; the prefix is copied into the first block so that
-//   everything after it
-//           stays aligned; the tail is padded with zeroes and cut off again
+//           everything after it stays aligned; the tail is padded with zeroes and cut off again
 //           (kernel-notes/padded_tail_then_truncate.md)
-//   copy    exactly the bytes received, the prefix as a part of its own, through the page cache; no
-//   memcpy
+//   copy    exactly the bytes received, the prefix as a part of its own, through the page cache;
+//           no memcpy
 // The third, splice, passes by our memory: receive_spliced.cpp.
 #include <sys/socket.h>
 

@@ -51,4 +51,22 @@ inline sluice::stream adopt(sluice::engine& e, int fd) {
   return std::move(*made);
 }
 
+inline sluice::receive_options of_length(std::uint64_t length) {
+  sluice::receive_options options;
+  options.length = length;
+  return options;
+}
+
+// One upload to the name "body", from a peer with a script; ends with everything at rest.
+template <class Script>
+uploaded upload_from(world& w, const sluice::receive_options& body, Script script) {
+  stream_pair ends = stream_pair::tcp();
+  peer sender(ends.take_theirs(), script);
+  upload_request request{w.folder().path(), "body", body};
+  uploaded u = w.run(receive_upload(w.engine(), adopt(w.engine(), ends.take_ours()), request));
+  sender.join();
+  w.settle();
+  return u;
+}
+
 }  // namespace conformance

@@ -42,16 +42,21 @@ void on_small_tmpfs(std::size_t bytes, Body&& body) {
   });
 }
 
+// Mounts of its own, for a child of the superuser.
+inline void private_mounts() {
+  if (::unshare(CLONE_NEWNS) < 0) skip("no mount namespace: " + in_words(-errno));
+  if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) {
+    skip("the mounts cannot be made private: " + in_words(-errno));
+  }
+}
+
 // The same with ext4 in a file, for the superuser alone: the loop device goes with the mount.
 template <class Body>
 void on_small_ext4(std::size_t bytes, Body&& body) {
   if (::geteuid() != 0) skip("mounting ext4 needs the superuser");
   const temp_dir dir;
   in_child([&] {
-    if (::unshare(CLONE_NEWNS) < 0) skip("no mount namespace: " + in_words(-errno));
-    if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) {
-      skip("the mounts cannot be made private: " + in_words(-errno));
-    }
+    private_mounts();
     const std::string image = (dir.path() / "image").string();
     const std::string root = (dir.path() / "root").string();
     must(::mkdir(root.c_str(), 0700), "mkdir");
@@ -74,10 +79,7 @@ void on_ext4_over_little_tmpfs(std::size_t bytes, Body&& body) {
   if (::geteuid() != 0) skip("mounting ext4 needs the superuser");
   const temp_dir dir;
   in_child([&] {
-    if (::unshare(CLONE_NEWNS) < 0) skip("no mount namespace: " + in_words(-errno));
-    if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0) {
-      skip("the mounts cannot be made private: " + in_words(-errno));
-    }
+    private_mounts();
     const std::string below = (dir.path() / "below").string();
     const std::string root = (dir.path() / "root").string();
     must(::mkdir(below.c_str(), 0700), "mkdir");

@@ -14,6 +14,7 @@
 #include "support/dies.hpp"
 #include "support/scripted_backend.hpp"
 #include "support/seeded_data.hpp"
+#include "support/taker.hpp"
 
 namespace {
 
@@ -40,34 +41,12 @@ struct bench {
   buffer_class pool;
 };
 
-// A task that waits for a block, and keeps it until it is told to give it back.
-class taker {
- public:
-  explicit taker(bench& b, std::chrono::nanoseconds timeout = {}) {
-    detail::root_task root = detail::carry(take(b, timeout), [this](result<lease> got) {
-      ended = true;
-      if (got) {
-        held = std::move(*got);
-      } else {
-        error = got.error().code;
-      }
-    });
-    scope_ = &root.handle.promise().task_scope_;
-    root.handle.resume();
-  }
-  void cancel(bench& b) {
-    if (!ended) scope_->cancel(b.on);
-  }
-
-  bool ended = false;
-  lease held;
-  int error = 0;
-
- private:
+struct taker : support::taker<lease> {
+  explicit taker(bench& b, std::chrono::nanoseconds timeout = {})
+      : support::taker<lease>(b.on, take(b, timeout)) {}
   static task<result<lease>> take(bench& b, std::chrono::nanoseconds timeout) {
     co_return co_await lease_await(b.pool, b.on, timeout);
   }
-  scope* scope_;
 };
 
 TEST_CASE("every block is given once, page-aligned and of its size, until none is left") {
@@ -220,7 +199,7 @@ TEST_CASE("a cancelled waiter leaves the queue and the next one is served") {
   lease only = b.pool.try_take();
   taker first(b);
   taker second(b);
-  first.cancel(b);
+  first.cancel();
   b.turn();
   CHECK(first.error == ECANCELED);
   only.reset();
@@ -246,7 +225,7 @@ TEST_CASE("a block handed to a waiter that is cancelled at the same time is not 
     lease only = b.pool.try_take();
     taker t(b);
     only.reset();
-    t.cancel(b);
+    t.cancel();
     b.turn();
     CHECK(t.ended);
     t.held.reset();
@@ -257,7 +236,7 @@ TEST_CASE("a block handed to a waiter that is cancelled at the same time is not 
     bench b(1);
     lease only = b.pool.try_take();
     taker t(b);
-    t.cancel(b);
+    t.cancel();
     only.reset();
     CHECK(b.pool.free_blocks() == 1);
     b.turn();
@@ -319,7 +298,7 @@ TEST_CASE("takers, returns, cancels and timeouts in any order lose no block") {
       }
       if (!takers.empty()) {
         const std::size_t at = random.below(takers.size());
-        if (random.one_in(3)) takers[at]->cancel(b);
+        if (random.one_in(3)) takers[at]->cancel();
         if (random.one_in(2)) takers[at]->held.reset();
         if (takers[at]->ended && !takers[at]->held) {
           std::erase_if(takers, [&](const auto& t) { return t == takers[at]; });
@@ -330,7 +309,7 @@ TEST_CASE("takers, returns, cancels and timeouts in any order lose no block") {
       for (const auto& t : takers) held += t->held ? 1 : 0;
       REQUIRE(held + b.pool.free_blocks() <= 6);
     }
-    for (const auto& t : takers) t->cancel(b);
+    for (const auto& t : takers) t->cancel();
     b.turn();
     for (const auto& t : takers) REQUIRE(t->ended);
     takers.clear();

@@ -14,6 +14,7 @@
 #include "sluice/engine.hpp"
 #include "support/all_given_back.hpp"
 #include "support/scripted_backend.hpp"
+#include "support/taker.hpp"
 
 namespace {
 
@@ -40,35 +41,12 @@ struct bench {
   pipe_pool pool;
 };
 
-// A task that waits for a pipe, and keeps it until it is told to give it back.
-class taker {
- public:
-  explicit taker(bench& b) {
-    detail::root_task root = detail::carry(take(b), [this](result<pipe_lease> got) {
-      ended = true;
-      if (got) {
-        held = std::move(*got);
-      } else {
-        error = got.error().code;
-      }
-    });
-    scope_ = &root.handle.promise().task_scope_;
-    root.handle.resume();
-  }
-  void cancel(bench& b) {
-    if (!ended) scope_->cancel(b.on);
-  }
-
-  bool ended = false;
-  pipe_lease held;
-  int error = 0;
-
- private:
+struct taker : support::taker<pipe_lease> {
+  explicit taker(bench& b) : support::taker<pipe_lease>(b.on, take(b)) {}
   static task<result<pipe_lease>> take(bench& b) {
     pipe_await taking = b.pool.take();
     co_return co_await taking;
   }
-  scope* scope_;
 };
 
 TEST_CASE("a pipe is made when it is needed, and the one used last is used again") {
@@ -126,7 +104,7 @@ TEST_CASE("a cancelled waiter gets none, and does not keep the next from one") {
   taker first(b);
   taker second(b);
   taker third(b);
-  second.cancel(b);
+  second.cancel();
   b.turn();
   CHECK(second.ended);
   CHECK(second.error == ECANCELED);
@@ -140,7 +118,7 @@ TEST_CASE("a pipe granted in the turn of a cancel is not lost") {
   taker first(b);
   taker second(b);
   first.held.reset();
-  second.cancel(b);
+  second.cancel();
   b.turn();
   CHECK(second.ended);
   second.held.reset();

@@ -2,7 +2,6 @@
 #include <cstring>
 #include <memory>
 
-#include "conformance/suite.hpp"
 #include "conformance/upload.hpp"
 #include "transfer/splice_ways.hpp"
 
@@ -13,34 +12,8 @@ namespace code = sluice::code;
 
 template <class Check>
 void for_each_way(knob_list more, Check check) {
-  for (const setting& on : every_setting()) {
-    CAPTURE(on.name);
-    for (const std::string& via : splice_ways::all()) {
-      CAPTURE(via);
-      world w(on, more);
-      REQUIRE(w.engine().set_knob("sluice.splice.via", via).has_value());
-      REQUIRE(w.engine().set_knob("sluice.receive.path", "splice").has_value());
-      check(w);
-    }
-  }
-}
-
-template <class Script>
-uploaded receive(world& w, const sluice::receive_options& body, Script script) {
-  stream_pair ends = stream_pair::tcp();
-  peer sender(ends.take_theirs(), script);
-  upload_request request{w.folder().path(), "body", body};
-  uploaded u = w.run(receive_upload(w.engine(), adopt(w.engine(), ends.take_ours()), request));
-  sender.join();
-  w.settle();
-  splice_ways::check_pipes(w);
-  return u;
-}
-
-sluice::receive_options of_length(std::uint64_t length) {
-  sluice::receive_options options;
-  options.length = length;
-  return options;
+  splice_ways::for_each("sluice.receive.path", more,
+                        [&check](world& w, const std::string&) { check(w); });
 }
 
 }  // namespace
@@ -55,7 +28,7 @@ TEST_CASE("every length around three pages is stored whole, with any part of it 
       sluice::receive_options options = of_length(length);
       options.prefix = std::span(body).first(kept);
       const auto rest = std::span(body).subspan(kept);
-      const uploaded u = receive(w, options, [rest](int fd) { send_all(fd, rest); });
+      const uploaded u = upload_from(w, options, [rest](int fd) { send_all(fd, rest); });
       REQUIRE(u.outcome.has_value());
       CHECK(same_bytes(content_of(w.at("body")), body));
       CHECK(std::string(name(u.outcome->path)) == "splice");
@@ -78,7 +51,7 @@ TEST_CASE("a body that dribbles passes a small pipe many times over") {
   for_each_way({{"sluice.splice.pipe_bytes", "4K"}}, [](world& w) {
     const std::vector<std::byte> body = pattern(1, 0, 1'500'013);
     const uploaded u =
-        receive(w, of_length(body.size()), [&body](int fd) { put_dribbling(fd, body, 3); });
+        upload_from(w, of_length(body.size()), [&body](int fd) { put_dribbling(fd, body, 3); });
     REQUIRE(u.outcome.has_value());
     CHECK(same_bytes(content_of(w.at("body")), body));
     CHECK(w.counter("sluice.splice.pipes") == 1);
@@ -94,7 +67,7 @@ TEST_CASE("a peer that goes in the middle is told apart from one that resets, to
         CAPTURE(cut);
         CAPTURE(reset);
         const auto part = std::span(body).first(cut);
-        const uploaded u = receive(w, of_length(body.size()), [part, reset](int fd) {
+        const uploaded u = upload_from(w, of_length(body.size()), [part, reset](int fd) {
           send_all(fd, part);
           if (reset) {
             std::this_thread::sleep_for(20ms);  // a reset takes away what was not received yet
@@ -114,7 +87,7 @@ TEST_CASE("a peer that goes in the middle is told apart from one that resets, to
 TEST_CASE("a peer that trickles below the minimum rate is too slow, though never silent") {
   for_each_way({{"sluice.receive.timeout_ms", "80"}, {"sluice.receive.rate_min_bytes", "1M"}},
                [](world& w) {
-                 const uploaded u = receive(w, of_length(1 << 20), [](int fd) {
+                 const uploaded u = upload_from(w, of_length(1 << 20), [](int fd) {
                    const std::byte one{};
                    for (int i = 0; i < 2000; ++i) {
                      if (!send_all(fd, std::span(&one, 1))) return;
@@ -157,7 +130,7 @@ TEST_CASE("cancelled after any number of turns, no byte gets into the next trans
             ++cancelled;
           }
           const uploaded next =
-              receive(w, of_length(second.size()), [&second](int fd) { send_all(fd, second); });
+              upload_from(w, of_length(second.size()), [&second](int fd) { send_all(fd, second); });
           REQUIRE(next.outcome.has_value());
           CHECK(same_bytes(content_of(w.at("body")), second));
           std::filesystem::remove(w.at("body"));
@@ -203,7 +176,7 @@ TEST_CASE("where splice is not allowed a forced splice is refused with the reaso
     on.hidden = "splice";
     CAPTURE(on.name);
     world w(on, {{"sluice.receive.path", "splice"}});
-    const uploaded u = receive(w, of_length(100), [](int fd) { stay_silent(fd); });
+    const uploaded u = upload_from(w, of_length(100), [](int fd) { stay_silent(fd); });
     REQUIRE_FALSE(u.outcome.has_value());
     CHECK(u.outcome.error().code == code::path_unavailable);
     CHECK(std::string(u.outcome.error().where).find("not allowed") != std::string::npos);
@@ -215,7 +188,7 @@ TEST_CASE("a range past 2^63 is refused, in both directions") {
     world w(on);
     sluice::receive_options far = of_length(10);
     far.offset = ~std::uint64_t{0} / 2 - 5;
-    const uploaded u = receive(w, far, [](int fd) { stay_silent(fd); });
+    const uploaded u = upload_from(w, far, [](int fd) { stay_silent(fd); });
     REQUIRE_FALSE(u.outcome.has_value());
     CHECK(u.outcome.error().code == EINVAL);
   }

@@ -83,19 +83,9 @@ std::vector<std::string> paths_of(const setting& on) {
 // An upload that must fail, with a peer of the test's choice.
 template <class Script>
 uploaded run_failing(world& w, const sluice::receive_options& options, Script script) {
-  stream_pair ends = stream_pair::tcp();
-  peer sender(ends.take_theirs(), script);
-  upload_request request{w.folder().path(), "body", options};
-  uploaded u = w.run(receive_upload(w.engine(), adopt(w.engine(), ends.take_ours()), request));
-  w.settle();
+  uploaded u = upload_from(w, options, script);
   CHECK(w.names().empty());
   return u;
-}
-
-sluice::receive_options of_length(std::uint64_t length) {
-  sluice::receive_options options;
-  options.length = length;
-  return options;
 }
 
 }  // namespace

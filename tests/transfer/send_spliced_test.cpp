@@ -5,50 +5,13 @@
 #include <cstring>
 #include <memory>
 
-#include "conformance/suite.hpp"
-#include "conformance/upload.hpp"
+#include "conformance/download.hpp"
 #include "transfer/splice_ways.hpp"
 
 namespace {
 
 using namespace conformance;
 namespace code = sluice::code;
-
-sluice::task<sluice::result<sluice::receipt>> send_source(sluice::engine& e, sluice::stream to,
-                                                          std::filesystem::path folder,
-                                                          sluice::send_options options) {
-  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
-  if (!in) co_return std::unexpected(in.error());
-  sluice::result<sluice::file> from = co_await in->open_file("source");
-  if (!from) co_return std::unexpected(from.error());
-  co_return co_await sluice::send_from_file(to, *from, options);
-}
-
-sluice::send_options range(std::uint64_t offset, std::uint64_t length) {
-  sluice::send_options options;
-  options.offset = offset;
-  options.length = length;
-  options.content = sluice::file_content::unchanging;
-  return options;
-}
-
-struct sent {
-  sluice::result<sluice::receipt> outcome = sluice::fail(EINPROGRESS, "test");
-  std::vector<std::byte> arrived;
-};
-
-template <class Script>
-sent send_range(world& w, const sluice::send_options& options, Script script) {
-  stream_pair ends = stream_pair::tcp();
-  sent s;
-  peer taker(ends.take_theirs(), [&s, script](int fd) { s.arrived = script(fd); });
-  s.outcome = w.run(
-      send_source(w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(), options));
-  taker.join();
-  w.settle();
-  splice_ways::check_pipes(w);
-  return s;
-}
 
 void evict(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
@@ -59,16 +22,7 @@ void evict(const std::string& path) {
 
 template <class Check>
 void for_each_way(knob_list more, Check check) {
-  for (const setting& on : every_setting()) {
-    CAPTURE(on.name);
-    for (const std::string& via : splice_ways::all()) {
-      CAPTURE(via);
-      world w(on, more);
-      REQUIRE(w.engine().set_knob("sluice.splice.via", via).has_value());
-      REQUIRE(w.engine().set_knob("sluice.send.path", "splice").has_value());
-      check(w, via);
-    }
-  }
+  splice_ways::for_each("sluice.send.path", more, check);
 }
 
 }  // namespace
@@ -107,8 +61,8 @@ TEST_CASE("head and payload leave in one packet") {
     options.head = head;
     stream_pair ends = stream_pair::tcp();
     const splice_ways::look at(ends.ours());
-    const auto outcome = w.run(
-        send_source(w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(), options));
+    const auto outcome = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                          w.folder().path(), "source", options));
     REQUIRE(outcome.has_value());
     tcp_info info{};
     socklen_t bytes = sizeof info;
@@ -191,10 +145,13 @@ TEST_CASE("auto splices what is long and unchanging, and only where splicing is 
         return std::string(name(s.outcome->path));
       };
       const bool can = hidden.empty();
-      CHECK(path_of(range(0, 65'536)) == (can ? "splice" : "copy"));
-      CHECK(path_of(range(0, 65'535)) == "copy");
-      sluice::send_options changing = range(0, 100'000);
-      changing.content = sluice::file_content::may_change;
+      const auto unchanging = [](sluice::send_options options) {
+        options.content = sluice::file_content::unchanging;
+        return options;
+      };
+      CHECK(path_of(unchanging(range(0, 65'536))) == (can ? "splice" : "copy"));
+      CHECK(path_of(unchanging(range(0, 65'535))) == "copy");
+      const sluice::send_options changing = range(0, 100'000);
       CHECK(path_of(changing) == "copy");
       CHECK(w.counter("sluice.send.transfers_copy") == (can ? 2 : 3));
       REQUIRE(w.engine().set_knob("sluice.send.path", "splice").has_value());
@@ -239,8 +196,8 @@ TEST_CASE("a socket that is shut down already is EPIPE") {
     make_file(w.at("source"), pattern(10, 0, 5000));
     stream_pair ends = stream_pair::tcp();
     REQUIRE(::shutdown(ends.ours(), SHUT_WR) == 0);
-    const auto outcome = w.run(send_source(w.engine(), adopt(w.engine(), ends.take_ours()),
-                                           w.folder().path(), range(0, 5000)));
+    const auto outcome = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                          w.folder().path(), "source", range(0, 5000)));
     REQUIRE_FALSE(outcome.has_value());
     CHECK(outcome.error().code == EPIPE);
   });
@@ -270,8 +227,8 @@ TEST_CASE("a silent peer gives ETIMEDOUT, and one below the minimum rate is too 
   for_each_way({{"sluice.send.timeout_ms", "60"}}, [](world& w, const std::string&) {
     make_file(w.at("source"), pattern(12, 0, 24 << 20));
     stream_pair ends = stream_pair::tcp();
-    const auto silent = w.run(send_source(w.engine(), adopt(w.engine(), ends.take_ours()),
-                                          w.folder().path(), range(0, 24 << 20)));
+    const auto silent = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                         w.folder().path(), "source", range(0, 24 << 20)));
     REQUIRE_FALSE(silent.has_value());
     CHECK(silent.error().code == ETIMEDOUT);
     ends.close_theirs();
@@ -313,8 +270,8 @@ TEST_CASE("cancelled after any number of turns a send ends once, and its socket 
       int told = 0;
       sluice::result<sluice::receipt> last = sluice::fail(EINPROGRESS, "test");
       const sluice::task_handle handle =
-          w.engine().start(send_source(w.engine(), adopt(w.engine(), ends.take_ours()),
-                                       w.folder().path(), range(0, source.size())),
+          w.engine().start(send_named(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                      w.folder().path(), "source", range(0, source.size())),
                            [&](sluice::result<sluice::receipt> r) {
                              ++told;
                              last = std::move(r);
@@ -356,9 +313,10 @@ TEST_CASE("many sends share one pipe and none gets bytes of another") {
         }
         into = take_all(fd);
       }));
-      w.engine().start(send_source(w.engine(), adopt(w.engine(), ends.take_ours()),
-                                   w.folder().path(), range(i * 1000, source.size() - i * 1000)),
-                       [&ended](const sluice::result<sluice::receipt>&) { ++ended; });
+      w.engine().start(
+          send_named(w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(), "source",
+                     range(i * 1000, source.size() - i * 1000)),
+          [&ended](const sluice::result<sluice::receipt>&) { ++ended; });
     }
     w.until([&ended] { return ended == sends; });
     for (const auto& taker : takers) taker->join();

@@ -5,8 +5,7 @@
 #include <cstring>
 #include <memory>
 
-#include "conformance/suite.hpp"
-#include "conformance/upload.hpp"
+#include "conformance/download.hpp"
 
 namespace {
 
@@ -15,56 +14,9 @@ namespace code = sluice::code;
 
 constexpr std::uint64_t block = 256 * 1024;  // of the engines here
 
-sluice::task<sluice::result<sluice::receipt>> send_named(sluice::engine& e, sluice::stream to,
-                                                         std::filesystem::path folder,
-                                                         std::string name,
-                                                         sluice::send_options options) {
-  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
-  if (!in) co_return std::unexpected(in.error());
-  sluice::result<sluice::file> from = co_await in->open_file(name);
-  if (!from) co_return std::unexpected(from.error());
-  co_return co_await sluice::send_from_file(to, *from, options);
-}
-
-struct sent {
-  sluice::result<sluice::receipt> outcome = sluice::fail(EINPROGRESS, "test");
-  std::vector<std::byte> arrived;
-};
-
-// Sends a range of the file "source" to a peer that takes everything.
-template <class Script>
-sent send_range(world& w, const sluice::send_options& options, Script script) {
-  stream_pair ends = stream_pair::tcp();
-  sent s;
-  peer taker(ends.take_theirs(), [&s, script](int fd) { s.arrived = script(fd); });
-  s.outcome = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(),
-                               "source", options));
-  taker.join();
-  w.settle();
-  return s;
-}
-
-sluice::send_options range(std::uint64_t offset, std::uint64_t length) {
-  sluice::send_options options;
-  options.offset = offset;
-  options.length = length;
-  return options;
-}
-
 std::vector<std::string> paths_of(const setting& on) {
   if (on.direct) return {"auto", "direct", "copy", "splice"};
   return {"auto", "copy", "splice"};
-}
-
-std::vector<std::byte> take_slowly(int fd) {
-  std::vector<std::byte> taken;
-  std::vector<std::byte> buffer(50'021);
-  while (true) {
-    const ssize_t got = ::recv(fd, buffer.data(), buffer.size(), 0);
-    if (got <= 0) return taken;
-    taken.insert(taken.end(), buffer.begin(), buffer.begin() + got);
-    std::this_thread::sleep_for(200us);
-  }
 }
 
 // Takes so many bytes, then goes.

@@ -45,4 +45,20 @@ class look {
 // At rest: every pipe is back, and none has anything in it, or the pool would have closed it.
 inline void check_pipes(conformance::world& w) { CHECK(w.engine().core().pipes().taken() == 0); }
 
+// check(world, way) with every way and `path_knob` forced to splice.
+template <class Check>
+void for_each(const char* path_knob, conformance::knob_list more, Check check) {
+  for (const conformance::setting& on : conformance::every_setting()) {
+    CAPTURE(on.name);
+    for (const std::string& via : all()) {
+      CAPTURE(via);
+      conformance::world w(on, more);
+      REQUIRE(w.engine().set_knob("sluice.splice.via", via).has_value());
+      REQUIRE(w.engine().set_knob(path_knob, "splice").has_value());
+      check(w, via);
+      check_pipes(w);
+    }
+  }
+}
+
 }  // namespace splice_ways

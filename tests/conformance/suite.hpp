@@ -42,6 +42,7 @@ namespace conformance {
 
 using namespace std::chrono_literals;
 using support::pattern;
+using support::same_bytes;  // not CHECK(a == b): a failure would print megabytes
 using support::send_all;
 using support::stream_pair;
 
@@ -160,11 +161,6 @@ inline void make_file(const std::string& path, std::span<const std::byte> conten
     content = content.subspan(static_cast<std::size_t>(put));
   }
   ::close(fd);
-}
-
-// Not CHECK(a == b): a failure would print megabytes.
-inline bool same_bytes(std::span<const std::byte> a, std::span<const std::byte> b) {
-  return std::ranges::equal(a, b);
 }
 
 using knob_list = std::initializer_list<support::knob_value>;

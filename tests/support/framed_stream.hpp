@@ -65,7 +65,9 @@ struct whole_frame {
   std::uint32_t kind = 0;
   std::vector<std::byte> head;
   std::vector<std::byte> payload;
-  bool operator==(const whole_frame&) const = default;
+  bool operator==(const whole_frame& other) const {
+    return kind == other.kind && same_bytes(head, other.head) && same_bytes(payload, other.payload);
+  }
 };
 
 class framed_stream {
@@ -152,7 +154,7 @@ class frame_keeper {
   bool let_go() {
     const kept& oldest = kept_.front();
     const bool unchanged =
-        std::ranges::equal(oldest.block.bytes().first(oldest.payload.size()), oldest.payload);
+        same_bytes(oldest.block.bytes().first(oldest.payload.size()), oldest.payload);
     kept_.erase(kept_.begin());
     return unchanged;
   }

@@ -2,7 +2,6 @@
 // of a file or stream needs no copy of the whole.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -37,30 +36,21 @@ inline std::byte pattern_byte(std::uint64_t seed, std::uint64_t offset) {
   return static_cast<std::byte>(pattern_word(seed, offset / 8) >> (offset % 8 * 8));
 }
 
+// What goes through every byte is compiled with optimization, unlike the tests (seeded_data.cpp).
+
 // Writes the pattern of [offset, offset + into.size()).
-inline void fill_pattern(std::span<std::byte> into, std::uint64_t seed, std::uint64_t offset) {
-  std::size_t i = 0;
-  while (i < into.size()) {
-    const std::uint64_t at = offset + i;
-    std::uint64_t word = pattern_word(seed, at / 8) >> (at % 8 * 8);
-    const std::size_t end = std::min<std::size_t>(into.size(), i + 8 - at % 8);
-    for (; i < end; ++i, word >>= 8U) into[i] = static_cast<std::byte>(word);
-  }
-}
+void fill_pattern(std::span<std::byte> into, std::uint64_t seed, std::uint64_t offset);
+
+// The index of the first byte that is not the pattern's at [offset, ...); the size when none is.
+std::size_t first_difference(std::span<const std::byte> seen, std::uint64_t seed,
+                             std::uint64_t offset);
+
+bool same_bytes(std::span<const std::byte> a, std::span<const std::byte> b);
 
 inline std::vector<std::byte> pattern(std::uint64_t seed, std::uint64_t offset, std::size_t bytes) {
   std::vector<std::byte> made(bytes);
   fill_pattern(made, seed, offset);
   return made;
-}
-
-// The index of the first byte that is not the pattern's at [offset, ...); the size when none is.
-inline std::size_t first_difference(std::span<const std::byte> seen, std::uint64_t seed,
-                                    std::uint64_t offset) {
-  for (std::size_t i = 0; i < seen.size(); ++i) {
-    if (seen[i] != pattern_byte(seed, offset + i)) return i;
-  }
-  return seen.size();
 }
 
 inline bool is_pattern(std::span<const std::byte> seen, std::uint64_t seed, std::uint64_t offset) {

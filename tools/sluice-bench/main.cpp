@@ -95,6 +95,12 @@ void complete(command_line& given) {
   }
 }
 
+#ifdef __OPTIMIZE__
+constexpr bool optimized = true;
+#else
+constexpr bool optimized = false;
+#endif
+
 // Thousands of connections at once.
 void raise_descriptor_limit() {
   rlimit limit{};
@@ -141,6 +147,9 @@ int main(int argc, char** argv) {
     return status_usage;
   }
   complete(given);
+  if constexpr (!optimized) {
+    fmt::print(stderr, "sluice-bench: these figures mean little: build with --buildtype=release\n");
+  }
   raise_descriptor_limit();
   bench::record results;
   results.command.assign(argv, argv + argc);

@@ -140,7 +140,7 @@ def known_cases(folder):
     return [line.split()[0] for line in shown.split('\n') if line.startswith('  ')]
 
 
-def run_case(folder, case, options, seconds):
+def run_case(folder, case, options, seconds, retired):
     """The result of one case; one with an error and no rows when it failed or had no time left."""
     failed = {'schema': 1, 'cases': [{'case': case, 'rows': []}]}
     if seconds is not None and seconds <= 0:
@@ -152,7 +152,8 @@ def run_case(folder, case, options, seconds):
             return stack.enter_context(tempfile.TemporaryDirectory(prefix='bench-', dir=where))
         temporary = scratch(options.dir or folder)
         result = pathlib.Path(temporary) / 'result.json'
-        command = [folder / 'sluice-bench', case, '--json', result, '--dir', temporary]
+        command = [folder / 'sluice-bench', case, '--json', result, '--dir', temporary,
+                   '--retire', retired]
         if os.access('/dev/shm', os.W_OK):
             command += ['--tmpfs', scratch('/dev/shm')]
         command += ['--quick'] if options.quick else []
@@ -190,18 +191,25 @@ def stop_group(running):
     running.wait()
 
 
-def without_paths(value):
-    """Where the repository lies on this machine is nobody's business."""
+def without_paths(value, folder):
+    """Where the repository and the measured disk lie on this machine is nobody's business."""
     if isinstance(value, str):
-        return value.replace(f'{TOP}/', '')
+        value = value.replace(f'{TOP}/', '')
+        return value.replace(str(folder), 'DIR') if folder else value
     if isinstance(value, list):
-        return [without_paths(one) for one in value]
+        return [without_paths(one, folder) for one in value]
     if isinstance(value, dict):
-        return {key: without_paths(one) for key, one in value.items()}
+        return {key: without_paths(one, folder) for key, one in value.items()}
     return value
 
 
 def run_all(folder, options, begun):
+    # For all cases: on some filesystems the deleted files of one slow down the next.
+    with tempfile.TemporaryDirectory(prefix='bench-', dir=options.dir or folder) as retired:
+        return run_cases(folder, options, begun, retired)
+
+
+def run_cases(folder, options, begun, retired):
     cases = options.cases.split(',') if options.cases else known_cases(folder)
     whole = {}
     for case in cases:
@@ -209,7 +217,7 @@ def run_all(folder, options, begun):
         if options.quick:
             left = QUICK_SECONDS - PAGE_SECONDS - (time.monotonic() - begun)
         print(f'tools/bench: {case} ...', flush=True)
-        report = run_case(folder, case, options, left)
+        report = run_case(folder, case, options, left, retired)
         found = whole.get('cases', []) + report.pop('cases')
         whole = {**report, **whole, 'cases': found}
         if not whole.get('machine'):
@@ -219,7 +227,7 @@ def run_all(folder, options, begun):
     whole['quick'] = options.quick
     if not options.cases and not options.build:  # else it says nothing of the whole
         whole['elapsed_seconds'] = round(time.monotonic() - begun)
-    return without_paths(whole)
+    return without_paths(whole, options.dir)
 
 
 def say(report, undrawn, folder):

@@ -22,6 +22,7 @@ namespace {
 // A way with its server and its folder. Ends both.
 struct entrant {
   way which;
+  std::string retired;  // where its files go
   scratch place;
   std::string directory;
   std::optional<server> running;
@@ -111,8 +112,8 @@ std::expected<void, std::string> verify(const pattern& payload, const entrant& e
                                         std::uint64_t first_id) {
   if (e.which.peer == "sink") return {};
   if (e.form.towards == direction::download) return verify_download(payload, e);
-  auto verdict =
-      verify_and_remove(payload, e.directory, {first_id, e.objects, e.form.object_bytes});
+  auto verdict = verify_and_retire(payload, e.directory, {first_id, e.objects, e.form.object_bytes},
+                                   e.retired);
   if (e.settles) sync_filesystem(e.directory);  // the next run does not pay for this one
   return verdict;
 }
@@ -203,8 +204,9 @@ std::vector<entrant> line_up(const setup& on, const pattern& payload, const cont
   for (const way& which : wanted.ways) {
     const bool synced = which.durable && wanted.towards == direction::upload;
     const std::uint64_t objects = synced ? wanted.size.objects : wanted.size.objects_unsynced;
-    all.push_back(entrant{which, scratch::none(), "", std::nullopt, form_of(wanted, which), objects,
-                          0, empty_row(wanted, which, objects), on.how_much != effort::tiny});
+    all.push_back(entrant{which, on.retired, scratch::none(), "", std::nullopt,
+                          form_of(wanted, which), objects, 0, empty_row(wanted, which, objects),
+                          on.how_much != effort::tiny});
     if (auto started = start(on, payload, wanted, all.back(), sources); !started) {
       give_up(all.back(), started.error());
     }

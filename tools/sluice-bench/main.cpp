@@ -18,6 +18,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -52,6 +53,10 @@ void describe(CLI::App& app, command_line& given) {
   app.add_option("--dir", given.on.directory, "On the disk to measure (default: here)")
       ->check(CLI::ExistingDirectory);
   app.add_option("--tmpfs", given.on.tmpfs, "On a tmpfs (default: /dev/shm)")
+      ->check(CLI::ExistingDirectory);
+  app.add_option(
+         "--retire", given.on.retired,
+         "Where measured files wait, emptied, on that disk (default: in --dir, until the end)")
       ->check(CLI::ExistingDirectory);
   app.add_option("--peers", given.peers, "Where the peers' programs are (default: beside this one)")
       ->check(CLI::ExistingDirectory);
@@ -109,6 +114,19 @@ void raise_descriptor_limit() {
   static_cast<void>(setrlimit(RLIMIT_NOFILE, &limit));
 }
 
+// The folder of --retire, or one of our own. Deleted files slow down the runs after them
+// (place.cpp), so they go last.
+std::optional<bench::scratch> make_retired(bench::setup& on) {
+  if (!on.retired.empty()) return bench::scratch::none();
+  auto own = bench::scratch::make(on.directory);
+  if (!own) {
+    fmt::print(stderr, "sluice-bench: {}\n", own.error());
+    return std::nullopt;
+  }
+  on.retired = own->path();
+  return std::move(*own);
+}
+
 int run(const bench::setup& on, bench::record& results) {
   const bench::pattern payload;
   for (const std::string& name : on.cases) {
@@ -151,6 +169,8 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "sluice-bench: these figures mean little: build with --buildtype=release\n");
   }
   raise_descriptor_limit();
+  const auto retired = make_retired(given.on);
+  if (!retired) return status_failed;
   bench::record results;
   results.command.assign(argv, argv + argc);
   results.started = bench::time_now();

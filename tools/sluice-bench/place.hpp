@@ -36,10 +36,11 @@ struct expected_objects {
 };
 
 // Every object there exactly once, with every byte in place; whatever it finds, the folder is empty
-// afterwards.
-std::expected<void, std::string> verify_and_remove(const pattern& payload,
+// afterwards, its files retired.
+std::expected<void, std::string> verify_and_retire(const pattern& payload,
                                                    const std::string& directory,
-                                                   const expected_objects& wanted);
+                                                   const expected_objects& wanted,
+                                                   const std::string& retired);
 
 // Makes FILE, object 0 of the pattern, durable and in the page cache.
 std::expected<void, std::string> make_source(const pattern& payload, const std::string& file,

@@ -20,6 +20,7 @@ struct setup {
   unsigned runs = 7;
   std::string directory;  // on a disk
   std::string tmpfs;      // empty: none here
+  std::string retired;    // where measured files wait, emptied, for the end: see retire()
   std::vector<std::string> program_directories;
   std::string self;       // this program, for serve and sink
   std::string only;       // ways whose name contains it; the limit is measured all the same

@@ -28,6 +28,13 @@ struct file_info {
   std::int64_t modified_ns = 0;  // since 1970, CLOCK_REALTIME
 };
 
+// Which modification time a published file shows.
+enum class modified : std::uint8_t {
+  as_written,  // of its last write, as the kernel dates it: by its last tick, up to 10 ms before
+  now,         // of its sync, or of its naming when it is only stored, to the nanosecond: no two
+               // contents of a name share one. A filesystem that takes no time keeps its own
+};
+
 // A regular file. Move-only. The destructor closes in the background, and takes a temporary name
 // with it. Loop thread; must not outlive its engine. O_APPEND files, FIFOs and devices are refused
 // with EINVAL.
@@ -69,7 +76,7 @@ class SLUICE_API file {
   // publish with durability::stored and the directory's sync must follow, and only then it is
   // durable. Shares its sync with other files that are being published (sluice.commit.grouping).
   // Errors as commit.
-  [[nodiscard]] task<result<void>> commit_to_publish();
+  [[nodiscard]] task<result<void>> commit_to_publish(modified when = modified::as_written);
   // Closes and waits for it. The destructor does the same without waiting.
   [[nodiscard]] task<result<void>> close();
 
@@ -132,15 +139,17 @@ enum class durability : std::uint8_t {
 struct publish_options {
   existing_name existing = existing_name::replace;
   durability wanted = durability::durable;
+  modified when = modified::as_written;
 };
 
 // Gives a created file its final name in `in`: data synced, name given by linkat or renameat2,
 // directory synced, then the answer. After a crash the name shows the whole content or what it
-// showed before. Those who publish at the same time share the syncs (sluice.commit.grouping).
-// `last_name` is one path component. On failure the name is as it was; code::durability_unknown
-// says that a sync failed: of the data, and the name is as it was, or of the directory, and the
-// file has the name for now. From then on code::filesystem_suspect is the answer on that
-// filesystem, until engine::clear_suspects; or code::engine_failed
+// showed before. Many who publish at the same time share the syncs (sluice.commit.grouping); each
+// of a few (sluice.commit.solo_max) has one worker do all of it, and a cancel comes too late once
+// that began. `last_name` is one path component. On failure the name is as it was;
+// code::durability_unknown says that a sync failed: of the data, and the name is as it was, or of
+// the directory, and the file has the name for now. From then on code::filesystem_suspect is the
+// answer on that filesystem, until engine::clear_suspects; or code::engine_failed
 // (sluice.commit.on_failure=fail_engine).
 [[nodiscard]] SLUICE_API task<result<void>> publish(file& of, directory& in, std::string last_name,
                                                     publish_options options = {});

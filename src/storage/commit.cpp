@@ -4,20 +4,21 @@
 #include "storage/file_state.hpp"
 
 namespace sluice {
-namespace {
 
 // A sync that was not carried out says nothing about the disk; any other failure is final, because
 // the kernel may have dropped the dirty pages and would say 0 next time
 // (kernel-notes/failed_sync_is_told_once.md). ENOSPC and EDQUOT are of that class.
-result<void> verdict(std::int64_t outcome, const char* op) {
+result<void> verdict_on_sync(std::int64_t outcome, const char* op) {
   if (outcome >= 0) return {};
   const int failure = static_cast<int>(-outcome);
   if (!is_lost_sync(failure)) return fail(failure, op, "sync");
   return fail(code::durability_unknown, op, code_name(failure));
 }
 
-task<result<void>> commit_in(committer& with, lane_key lane, file_state& state,
-                             std::uint64_t bytes) {
+namespace {
+
+task<result<void>> commit_in(committer& with, lane_key lane, file_state& state, std::uint64_t bytes,
+                             modified when) {
   state.core.counters().commit.waiters.add();
   if (state.durability_lost)
     co_return fail(code::durability_unknown, "fdatasync", "commit: an earlier sync failed");
@@ -26,7 +27,8 @@ task<result<void>> commit_in(committer& with, lane_key lane, file_state& state,
   committer::turn_await turn(with, lane);
   turn.wait.fd = state.fd.get();
   turn.wait.bytes = bytes;
-  const result<void> synced = verdict(co_await turn, "fdatasync");
+  turn.wait.when = when;
+  const result<void> synced = verdict_on_sync(co_await turn, "fdatasync");
   if (!synced && synced.error().code == code::durability_unknown) state.durability_lost = true;
   co_return synced;
 }
@@ -35,18 +37,19 @@ task<result<void>> commit_in(committer& with, lane_key lane, file_state& state,
 
 task<result<void>> file::commit() {
   const lane_key own{lane_kind::file, 0, reinterpret_cast<std::uintptr_t>(state_.get())};
-  co_return co_await commit_in(committer_of(state_->core), own, *state_, 0);
+  co_return co_await commit_in(committer_of(state_->core), own, *state_, 0, modified::as_written);
 }
 
-task<result<void>> commit_to_publish(file_state& state, const kernel::inode_info& inode) {
+task<result<void>> commit_to_publish(file_state& state, const kernel::inode_info& inode,
+                                     modified when) {
   committer& with = committer_of(state.core);
-  co_return co_await commit_in(with, with.data_lane(state, inode), state, inode.bytes);
+  co_return co_await commit_in(with, with.data_lane(state, inode), state, inode.bytes, when);
 }
 
-task<result<void>> file::commit_to_publish() {
+task<result<void>> file::commit_to_publish(modified when) {
   const result<kernel::inode_info> inode = kernel::inode_of(state_->fd.get());
   if (!inode) co_return std::unexpected(inode.error());
-  co_return co_await sluice::commit_to_publish(*state_, *inode);
+  co_return co_await sluice::commit_to_publish(*state_, *inode, when);
 }
 
 task<result<void>> sync_directory(engine_core& core, int directory_fd) {
@@ -56,7 +59,7 @@ task<result<void>> sync_directory(engine_core& core, int directory_fd) {
   committer::turn_await turn(committer_of(core),
                              {lane_kind::directory, inode->device, inode->inode});
   turn.wait.fd = directory_fd;
-  co_return verdict(co_await turn, "fsync of the directory");
+  co_return verdict_on_sync(co_await turn, "fsync of the directory");
 }
 
 }  // namespace sluice

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernel/file_info.hpp"
+#include "sluice/file.hpp"
 #include "sluice/result.hpp"
 #include "sluice/task.hpp"
 
@@ -16,6 +17,9 @@ struct file_state;
 
 // As file::commit, for a file whose name is given and synced next: it may share a syncfs.
 [[nodiscard]] task<result<void>> commit_to_publish(file_state& state,
-                                                   const kernel::inode_info& inode);
+                                                   const kernel::inode_info& inode, modified when);
+
+// What a failed sync means for who asked for it.
+[[nodiscard]] result<void> verdict_on_sync(std::int64_t outcome, const char* op);
 
 }  // namespace sluice

@@ -76,13 +76,24 @@ const committer::filesystem& committer::filesystem_of(int fd, std::uint64_t devi
 void committer::served(const op_request& by, const lane_wait& first, std::int64_t outcome) {
   if (by.kind == op_kind::call) {
     counters_.publish.batches.add();
-  } else if (outcome >= 0) {
+    return;
+  }
+  if (by.kind == op_kind::syncfs && outcome >= 0) counters_.commit.filesystem_syncs.add();
+  note_sync(first.fd, outcome);
+}
+
+void committer::note_sync(int fd, std::int64_t outcome) {
+  if (outcome >= 0) {
     counters_.commit.syncs.add();
-    if (by.kind == op_kind::syncfs) counters_.commit.filesystem_syncs.add();
   } else if (is_lost_sync(static_cast<int>(-outcome))) {
     counters_.commit.failures.add();
-    lose_trust(first.fd, static_cast<int>(-outcome));
+    lose_trust(fd, static_cast<int>(-outcome));
   }
+}
+
+bool committer::is_for_solo() const {
+  return solos_ < knobs_.solo_max && lanes_.empty() && knobs_.delay_us == 0 &&
+         knobs_.grouping != tuning::grouping_choice::filesystem;
 }
 
 // Whatever failed, ENOSPC and EDQUOT included: the kernel may have dropped pages that others on the

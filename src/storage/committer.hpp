@@ -61,6 +61,23 @@ class committer final : public engine_part, private lane_host {
   // Starts the parked op and has it wait in the lane of that key.
   void join(const lane_key& key, lane_wait& w, scope* task_scope);
 
+  // Held by a publish that does all of its work at once, beside the lanes.
+  class [[nodiscard]] solo {
+   public:
+    explicit solo(committer& on) : on_(on) { ++on_.solos_; }
+    solo(const solo&) = delete;
+    solo& operator=(const solo&) = delete;
+    ~solo() { --on_.solos_; }
+
+   private:
+    committer& on_;
+  };
+  // Whether a publish is better off by itself than in the lanes (sluice.commit.solo_max): few are
+  // under way, and a hand-over from lane to lane costs each more than sharing saves.
+  [[nodiscard]] bool is_for_solo() const;
+  // What a sync said: counts it, and distrusts its filesystem when it was lost.
+  void note_sync(int fd, std::int64_t outcome);
+
   // The lane for the data of a file that is being published.
   [[nodiscard]] lane_key data_lane(const file_state& of, const kernel::inode_info& inode);
 
@@ -94,6 +111,7 @@ class committer final : public engine_part, private lane_host {
   std::vector<filesystem> filesystems_;                          // seen so far
   std::vector<std::uint64_t> suspects_;
   bool failed_ = false;
+  std::uint64_t solos_ = 0;
 };
 
 // The engine's, made when first asked for.

@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -65,7 +67,15 @@ int link_temporary(naming& n) {
 
 }  // namespace
 
+void date_now(int fd) {
+  timespec now{};
+  if (::clock_gettime(CLOCK_REALTIME, &now) != 0) return;
+  const timespec access_and_change[2] = {{0, UTIME_OMIT}, now};
+  [[maybe_unused]] const int refusal = ::futimens(fd, access_and_change);
+}
+
 int name_file(naming& n) {
+  if (n.when == modified::now) date_now(n.file_fd);
   int refusal = n.unnamed ? link_unnamed(n, n.name) : rename_temporary(n, RENAME_NOREPLACE);
   // kernel-notes/rename_noreplace_may_be_einval.md
   const bool flag_refused = !n.unnamed && refusal == EINVAL;

@@ -14,6 +14,7 @@ struct naming {
   int directory_fd = -1;
   const char* name = "";
   existing_name existing = existing_name::replace;
+  modified when = modified::as_written;
   bool unnamed = false;        // O_TMPFILE: linked; else renamed from its temporary name
   std::string temporary_name;  // "" while it has none
   kernel::unique_fd temporary_directory;
@@ -23,5 +24,8 @@ struct naming {
 // 0: it has the name, and no other. Else an errno, and the name is as it was: EEXIST with
 // existing_name::keep; what linkat(2) and renameat2(2) say. Any thread.
 [[nodiscard]] int name_file(naming& n);
+
+// modified::now of an open file. A filesystem that refuses keeps its time.
+void date_now(int fd);
 
 }  // namespace sluice

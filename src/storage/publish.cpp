@@ -3,10 +3,14 @@
 //   2. the name appears, whole or not at all: linkat for a new one, renameat2 over an old one
 //      (storage/naming.hpp), with those of others in one call of a worker
 //   3. the directory is synced              (or the caller is told that durability is unknown)
+// Shared with others in the committer's lanes, or all by one worker while few publish.
+#include <unistd.h>
+
 #include <cerrno>
 #include <string>
 #include <utility>
 
+#include "ops/table.hpp"
 #include "storage/commit.hpp"
 #include "storage/committer.hpp"
 #include "storage/file_state.hpp"
@@ -20,28 +24,109 @@ bool is_one_component(const std::string& name) {
          name.find('\0') == std::string::npos;
 }
 
+naming naming_of(file_state& state, int directory_fd, const std::string& name,
+                 existing_name existing) {
+  return {.file_fd = state.fd.get(),
+          .directory_fd = directory_fd,
+          .name = name.c_str(),
+          .existing = existing,
+          .unnamed = state.unnamed,
+          .temporary_name = std::move(state.temporary_name),
+          .temporary_directory = std::move(state.directory)};
+}
+
+// The file is as the naming left it.
+void take_back(file_state& state, naming& done) {
+  state.unnamed = done.unnamed;
+  state.temporary_name = std::move(done.temporary_name);
+  state.directory = std::move(done.temporary_directory);
+}
+
+result<void> named(file_state& state, const naming& done, int refusal) {
+  if (refusal != 0) return fail(refusal, "linkat, renameat2", "publish");
+  state.core.counters().publish.count.add();
+  if (done.replaced) state.core.counters().publish.replaced.add();
+  return {};
+}
+
+// The name is there: a sync of the directory that was not carried out leaves its durability as
+// unknown as one that failed, and ECANCELED would say that nothing had happened.
+result<void> named_and_synced(const result<void>& synced) {
+  if (synced || synced.error().code == code::durability_unknown) return synced;
+  return fail(code::durability_unknown, "fsync of the directory", "publish: not carried out");
+}
+
+// A whole publish, for one call of a worker: a hand-over to a thread and back costs as much as a
+// sync of a small file, and there are three otherwise.
+struct solo_publish {
+  naming name;
+  modified when = modified::as_written;
+  // What each step said, 0 or an errno; those after one that failed are not taken.
+  bool begun = false;
+  int data_failure = 0;
+  int name_failure = 0;
+  int directory_failure = 0;
+};
+
+int errno_of(int returned) { return returned == 0 ? 0 : errno; }
+
+// The call itself does not fail: what a sync said must not look like an interrupted call, which is
+// repeated.
+std::int64_t publish_on_worker(void* context) {
+  auto& p = *static_cast<solo_publish*>(context);
+  p.begun = true;
+  if (p.when == modified::now) date_now(p.name.file_fd);
+  p.data_failure = errno_of(::fdatasync(p.name.file_fd));
+  if (p.data_failure != 0) return 0;
+  p.name_failure = name_file(p.name);
+  if (p.name_failure != 0) return 0;
+  p.directory_failure = errno_of(::fsync(p.name.directory_fd));
+  return 0;
+}
+
+result<void> published_solo(file_state& state, const solo_publish& p, int directory_fd) {
+  committer& with = committer_of(state.core);
+  with.note_sync(state.fd.get(), -p.data_failure);
+  if (p.data_failure != 0) {
+    state.durability_lost = true;
+    return verdict_on_sync(-p.data_failure, "fdatasync");
+  }
+  state.core.counters().publish.batches.add();
+  state.core.counters().publish.solo.add();
+  const result<void> has_name = named(state, p.name, p.name_failure);
+  if (!has_name) return has_name;
+  with.note_sync(directory_fd, -p.directory_failure);
+  state.core.counters().commit.waiters.add();
+  return named_and_synced(verdict_on_sync(-p.directory_failure, "fsync of the directory"));
+}
+
+task<result<void>> publish_solo(file_state& state, int directory_fd, const std::string& last_name,
+                                const publish_options& options) {
+  if (state.durability_lost)
+    co_return fail(code::durability_unknown, "fdatasync", "publish: an earlier sync failed");
+  state.core.counters().commit.waiters.add();
+  const committer::solo held(committer_of(state.core));
+  solo_publish all{.name = naming_of(state, directory_fd, last_name, options.existing),
+                   .when = options.when};
+  op_await working(state.core.loop(), call_of(publish_on_worker, &all));
+  const result<std::size_t> done = co_await working;
+  take_back(state, all.name);
+  if (!all.begun) co_return fail(done.error().code, "fdatasync", "publish");
+  co_return published_solo(state, all, directory_fd);
+}
+
 int name_one(void* subject) { return name_file(*static_cast<naming*>(subject)); }
 
 task<result<void>> give_name(file_state& state, int directory_fd, const std::string& name,
-                             existing_name existing, std::uint64_t device) {
-  naming wanted{.file_fd = state.fd.get(),
-                .directory_fd = directory_fd,
-                .name = name.c_str(),
-                .existing = existing,
-                .unnamed = state.unnamed,
-                .temporary_name = std::move(state.temporary_name),
-                .temporary_directory = std::move(state.directory)};
+                             const publish_options& options, std::uint64_t device) {
+  naming wanted = naming_of(state, directory_fd, name, options.existing);
+  if (options.wanted == durability::stored) wanted.when = options.when;  // else with its data
   committer::turn_await turn(committer_of(state.core), {lane_kind::naming, device, 0});
   turn.wait.serve = name_one;
   turn.wait.subject = &wanted;
   const std::int64_t outcome = co_await turn;
-  state.unnamed = wanted.unnamed;
-  state.temporary_name = std::move(wanted.temporary_name);
-  state.directory = std::move(wanted.temporary_directory);
-  if (outcome < 0) co_return fail(static_cast<int>(-outcome), "linkat, renameat2", "publish");
-  state.core.counters().publish.count.add();
-  if (wanted.replaced) state.core.counters().publish.replaced.add();
-  co_return result<void>{};
+  take_back(state, wanted);
+  co_return named(state, wanted, static_cast<int>(-outcome));
 }
 
 // What can be said before anything is done.
@@ -67,20 +152,18 @@ task<result<void>> publish(file& of, directory& in, std::string last_name,
   if (!inode) co_return std::unexpected(inode.error());
   const result<void> sound = check(state, last_name, *inode);
   if (!sound) co_return sound;
-  if (options.wanted == durability::durable) {
-    const result<void> committed = co_await commit_to_publish(state, *inode);
+  const bool durable = options.wanted == durability::durable;
+  if (durable && committer_of(state.core).is_for_solo()) {
+    co_return co_await publish_solo(state, in.fd(), last_name, options);
+  }
+  if (durable) {
+    const result<void> committed = co_await commit_to_publish(state, *inode, options.when);
     if (!committed) co_return committed;
   }
-  const result<void> named =
-      co_await give_name(state, in.fd(), last_name, options.existing, inode->device);
-  if (!named || options.wanted != durability::durable) co_return named;
-  const result<void> synced = co_await in.sync();
-  // The name is there by now: a sync that was not carried out leaves its durability as unknown as
-  // one that failed, and ECANCELED would say that nothing had happened.
-  if (!synced && synced.error().code != code::durability_unknown) {
-    co_return fail(code::durability_unknown, "fsync of the directory", "publish: not carried out");
-  }
-  co_return synced;
+  const result<void> has_name =
+      co_await give_name(state, in.fd(), last_name, options, inode->device);
+  if (!has_name || !durable) co_return has_name;
+  co_return named_and_synced(co_await in.sync());
 }
 
 }  // namespace sluice

@@ -5,6 +5,7 @@
 
 #include "kernel/clock.hpp"
 #include "ops/table.hpp"
+#include "storage/naming.hpp"
 
 namespace sluice {
 namespace {
@@ -95,24 +96,33 @@ void sync_lane::take_members() {
 
 op_request sync_lane::request_for_members() {
   switch (key_.kind) {
-    case lane_kind::file: return sync_of(wait_of(members_.front()).fd, fsync_data_only);
+    case lane_kind::file:
+    case lane_kind::filesystem: return sync_of_data();
     case lane_kind::directory: return sync_of(wait_of(members_.front()).fd, 0);
-    case lane_kind::filesystem: return sync_of_filesystem();
     case lane_kind::naming: break;
   }
   return call_of(serve_members, this);
 }
 
-op_request sync_lane::sync_of_filesystem() {
+op_request sync_lane::sync_of_data() {
   const int first = wait_of(members_.front()).fd;
-  if (member_count_ == 1 && knobs_.grouping != tuning::grouping_choice::filesystem) {
-    return sync_of(first, fsync_data_only);
+  const bool one = member_count_ == 1 && knobs_.grouping != tuning::grouping_choice::filesystem;
+  const op_request sync =
+      one || key_.kind == lane_kind::file ? sync_of(first, fsync_data_only) : sync_of_filesystem();
+  for (op& o : members_) {
+    if (wait_of(o).when == modified::as_written) continue;
+    dated_sync_ = sync;
+    return call_of(date_and_sync_members, this);
   }
+  return sync;
+}
+
+op_request sync_lane::sync_of_filesystem() {
   descriptors_.clear();
   for (op& o : members_) descriptors_.push_back(wait_of(o).fd);
   op_request request;
   request.kind = op_kind::syncfs;
-  request.fd = first;
+  request.fd = wait_of(members_.front()).fd;
   request.data = descriptors_.data();
   request.length = descriptors_.size();
   return request;
@@ -127,12 +137,26 @@ std::int64_t sync_lane::serve_members(void* lane) {
   return 0;
 }
 
+// On a worker, as serve_members. The call itself does not fail: what the sync said must not look
+// like an interrupted call, which is repeated.
+std::int64_t sync_lane::date_and_sync_members(void* lane) {
+  auto& l = *static_cast<sync_lane*>(lane);
+  for (op& o : l.members_) {
+    if (wait_of(o).when == modified::now) date_now(wait_of(o).fd);
+  }
+  l.dated_outcome_ = row_of(l.dated_sync_.kind).perform(l.dated_sync_);
+  return 0;
+}
+
 void sync_lane::ended(op& o) noexcept {
   sync_lane& l = *static_cast<sync_lane*>(o.context);
-  l.host_.served(o.request, wait_of(l.members_.front()), o.outcome());
+  const bool dated = o.request.function == date_and_sync_members;
+  const op_request by = dated ? l.dated_sync_ : o.request;
+  const std::int64_t outcome = dated && o.outcome() >= 0 ? l.dated_outcome_ : o.outcome();
+  l.host_.served(by, wait_of(l.members_.front()), outcome);
   while (!l.members_.empty()) {
     lane_wait& w = wait_of(l.members_.front());
-    l.loop_.answer_parked(w, o.outcome() < 0 ? o.outcome() : -w.failure_);
+    l.loop_.answer_parked(w, outcome < 0 ? outcome : -w.failure_);
   }
   if (l.waiting_.empty()) {
     l.go_on();

@@ -14,6 +14,7 @@
 
 #include "backend/loop.hpp"
 #include "ops/lists.hpp"
+#include "sluice/file.hpp"
 #include "sluice/op.hpp"
 #include "tuning/knob_values.hpp"
 
@@ -40,8 +41,9 @@ class lane_wait : public op {
  public:
   lane_wait() { request.kind = op_kind::park; }
 
-  int fd = -1;              // what is synced; open until the wait has ended
-  std::uint64_t bytes = 0;  // of the file, for sluice.commit.bytes_max
+  int fd = -1;                           // what is synced; open until the wait has ended
+  std::uint64_t bytes = 0;               // of the file, for sluice.commit.bytes_max
+  modified when = modified::as_written;  // lane_kind::file and filesystem
   // lane_kind::naming: called on a worker with `subject`; 0 or an errno, which this wait is told.
   int (*serve)(void* subject) = nullptr;
   void* subject = nullptr;
@@ -87,10 +89,12 @@ class sync_lane {
   [[nodiscard]] bool waits_for_more() const;
   void take_members();
   [[nodiscard]] op_request request_for_members();
+  [[nodiscard]] op_request sync_of_data();
   [[nodiscard]] op_request sync_of_filesystem();
   static void due(op& o) noexcept;
   static void ended(op& o) noexcept;
   static std::int64_t serve_members(void* lane);
+  static std::int64_t date_and_sync_members(void* lane);
 
   lane_key key_;
   loop& loop_;
@@ -103,7 +107,9 @@ class sync_lane {
   std::uint64_t waiting_bytes_ = 0;
   std::size_t member_count_ = 0;
   std::vector<int> descriptors_;  // of the members, for syncfs
-  op gathering_;                  // the timer until a group begins
+  op_request dated_sync_;         // what follows the dating of members, in one call of a worker
+  std::int64_t dated_outcome_ = 0;
+  op gathering_;  // the timer until a group begins
   op serving_;
 };
 

@@ -31,17 +31,21 @@ struct way {
   std::string backend;
   std::string path;         // sluice.receive.path
   std::string preallocate;  // sluice.storage.preallocate
+  bool shares = false;      // publishes in the committer's lanes, or solo
 };
 
 inline std::string name(const way& w) {
-  return w.backend + ", " + w.path + ", preallocate " + w.preallocate;
+  return w.backend + ", " + w.path + ", preallocate " + w.preallocate +
+         (w.shares ? ", in lanes" : ", solo");
 }
 
 inline std::vector<way> every_way(const std::vector<std::string>& paths = {"copy", "direct"}) {
   std::vector<way> all;
   for (const std::string& backend : support::backends()) {
     for (const std::string& path : paths) {
-      for (const char* preallocate : {"on", "off"}) all.push_back({backend, path, preallocate});
+      for (const char* preallocate : {"on", "off"}) {
+        for (const bool shares : {false, true}) all.push_back({backend, path, preallocate, shares});
+      }
     }
   }
   return all;
@@ -57,7 +61,8 @@ class disk_world : public conformance::world {
       : world(conformance::setting{name(w), w.backend, disk.mount_point(), true, ""},
               {{"sluice.memory.block_bytes", "64K"},
                {"sluice.receive.path", w.path},
-               {"sluice.storage.preallocate", w.preallocate}}),
+               {"sluice.storage.preallocate", w.preallocate},
+               {"sluice.commit.solo_max", w.shares ? "0" : "1"}}),
         disk_(disk) {}
 
   // Sends seeded bytes to a created file and publishes it durably as "body".

@@ -87,8 +87,9 @@ void fail_in(const std::string& backend, const std::string& grouping, const char
   REQUIRE(std::filesystem::create_directory(root));
   faults::in_child([&] {
     faults::mount_ext4_on_little(root, 16 * mib);
-    world w({backend, backend, root, true, ""},
-            {{"sluice.commit.grouping", grouping}, {"sluice.commit.on_failure", on_failure}});
+    world w({backend, backend, root, true, ""}, {{"sluice.commit.grouping", grouping},
+                                                 {"sluice.commit.solo_max", "0"},
+                                                 {"sluice.commit.on_failure", on_failure}});
     prepared p;
     REQUIRE(w.run(prepare(w.engine(), w.folder().path(), p)) == 0);
     check_failed_group(w, p, root);

@@ -1,4 +1,6 @@
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #include <memory>
 
@@ -289,6 +291,50 @@ void check_all(world& w, std::size_t count) {
 }
 
 }  // namespace
+
+TEST_CASE("a publish by itself is one call of a worker") {
+  const std::vector<std::byte> content = pattern(6, 0, 20'000);
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    for (const support::knob_value shares :
+         {support::knob_value{"sluice.commit.solo_max", "1"}, {"sluice.commit.solo_max", "0"}}) {
+      CAPTURE(shares.value);
+      world w(on, {shares});
+      CHECK(publish_in(w, content, {"name"}) == codes_list{0});
+      CHECK(same_bytes(content_of(w.at("name")), content));
+      CHECK(w.counter("sluice.commit.waiters") == 2);
+      CHECK(w.counter("sluice.commit.syncs") == 2);
+      CHECK(w.counter("sluice.publish.batches") == 1);
+      const std::uint64_t solo = w.counter("sluice.publish.solo");
+      CHECK(solo == (shares.value == "1" ? 1 : 0));
+    }
+  }
+}
+
+TEST_CASE("a publish can date the file by its own moment, to the nanosecond") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    for (const char* solo_max : {"0", "1"}) {
+      world w(on, {{"sluice.commit.solo_max", solo_max}});
+      for (const sluice::durability wanted :
+           {sluice::durability::durable, sluice::durability::stored}) {
+        sluice::publish_options options;
+        options.wanted = wanted;
+        options.when = sluice::modified::now;
+        timespec before{};
+        timespec after{};
+        REQUIRE(::clock_gettime(CLOCK_REALTIME, &before) == 0);
+        CHECK(publish_in(w, pattern(7, 0, 100), {"name"}, options) == codes_list{0});
+        REQUIRE(::clock_gettime(CLOCK_REALTIME, &after) == 0);
+        struct stat info{};
+        REQUIRE(::stat(w.at("name").c_str(), &info) == 0);
+        const auto in_ns = [](const timespec& t) { return t.tv_sec * 1'000'000'000 + t.tv_nsec; };
+        CHECK(in_ns(info.st_mtim) > in_ns(before));  // the kernel's tick would be before it
+        CHECK(in_ns(info.st_mtim) < in_ns(after));
+      }
+    }
+  }
+}
 
 TEST_CASE("those who publish at the same time share syncs and the calls that give names") {
   constexpr std::size_t count = 150;

@@ -1,6 +1,8 @@
 #include "storage/sync_lane.hpp"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <deque>
@@ -8,8 +10,11 @@
 #include <utility>
 #include <vector>
 
+#include "kernel/fd.hpp"
+#include "kernel/file_info.hpp"
 #include "ops/table.hpp"
 #include "support/scripted_backend.hpp"
+#include "support/temp_dir.hpp"
 
 namespace {
 
@@ -134,6 +139,38 @@ TEST_CASE("a sync is asked of the kind of the lane") {
     b.answer(0);
     CHECK(b.groups == std::vector{r.wanted});
   }
+}
+
+TEST_CASE("members that want their moment as modification time are dated and synced by one call") {
+  const support::temp_dir folder;
+  bench b;
+  b.backend.perform = [](const op_request& r) {
+    CHECK(r.kind == op_kind::call);
+    return row_of(r.kind).perform(r);
+  };
+  std::array<kernel::unique_fd, 3> files;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const std::string path = folder.path() / std::to_string(i);
+    files[i] = kernel::unique_fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+    const timespec long_ago[2] = {{1000, 1}, {1000, 1}};
+    REQUIRE(::futimens(files[i].get(), long_ago) == 0);
+    b.join(files[i].get()).when = i == 1 ? modified::as_written : modified::now;
+  }
+  b.turns(4);
+  const auto date_of = [&files](std::size_t i) {
+    return kernel::inode_of(files[i].get())->modified_ns;
+  };
+  CHECK(date_of(0) > date_of(1));
+  CHECK(date_of(1) == 1'000'000'000'001);
+  CHECK(date_of(2) > date_of(1));
+  for (const told_wait& w : b.waits) CHECK(w.told == 0);
+  CHECK(b.groups == std::vector{group{op_kind::syncfs, 0, files[0].get(), 0}});
+  b.groups.clear();
+  // What the sync says is what they are told, not that the call was carried out.
+  b.join(-1).when = modified::now;
+  b.turns(4);
+  CHECK(b.waits.back().told == -EBADF);
+  CHECK(b.groups == std::vector{group{op_kind::fsync, fsync_data_only, -1, -EBADF}});
 }
 
 TEST_CASE("grouping=filesystem asks the filesystem for one file too") {

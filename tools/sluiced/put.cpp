@@ -1,8 +1,6 @@
 // PUT: checks, then the body into a file without a name, then the name. Nothing is left beneath the
 // root by an upload that does not reach its end: even missing directories are made only then.
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <time.h>
 
 #include <cerrno>
 #include <expected>
@@ -155,33 +153,22 @@ sluice::task<checked> receive_body(exchange& x, sluice::file& into, sluice::rece
   co_return with_receipt(explain_body(x, received.error()), moved, "none");
 }
 
-std::int64_t stamp(void* file) {
-  timespec now{};
-  if (::clock_gettime(CLOCK_REALTIME, &now) != 0) return -errno;
-  const timespec access_and_change[2] = {{0, UTIME_OMIT}, now};
-  return ::futimens(static_cast<const sluice::file*>(file)->fd(), access_and_change) == 0 ? 0
-                                                                                          : -errno;
-}
-
-// No two contents of a name may share an entity tag. By itself the kernel dates a write by its last
-// tick, up to 10 ms ago, and the inode of a replaced file may serve the next one at once: uploads
-// of one size within a tick would look alike. A filesystem that takes no time keeps its own.
-sluice::task<void> set_precise_time(exchange& x, sluice::file& of) {
-  const auto stamped = co_await x.home.engine().run_on_worker(stamp, &of);
-  static_cast<void>(stamped);
+// `held` says what the answer's receipt says of durability.
+std::unexpected<answer> not_published(const sluice::error& problem, std::string_view& held) {
+  if (problem.code == sluice::code::durability_unknown) held = "unknown";
+  return std::unexpected(failed(problem, step::place));
 }
 
 // Replaces what has the name, or makes it where nothing has; what others than this server make or
 // remove meanwhile is looked at again.
-sluice::task<checked> give_name(exchange& x, sluice::file& from, destination& to) {
+sluice::task<checked> give_name(exchange& x, sluice::file& from, destination& to,
+                                sluice::publish_options options, std::string_view& held) {
   constexpr int attempts_max = 8;
-  sluice::publish_options options;
-  options.wanted = sluice::durability::stored;  // publish_upload() syncs, outside of the lock
   for (int attempt = 0; attempt < attempts_max; ++attempt) {
     options.existing = to.current ? sluice::existing_name::replace : sluice::existing_name::keep;
     const auto named = co_await sluice::publish(from, to.parent, to.name, options);
     if (named) co_return checked{};
-    if (named.error().code != EEXIST) co_return std::unexpected(failed(named.error(), step::place));
+    if (named.error().code != EEXIST) co_return not_published(named.error(), held);
     checked still = co_await check_again(x, to);
     if (!still) co_return still;
   }
@@ -200,37 +187,53 @@ sluice::task<checked> make_missing(destination& to) {
 
 // From the last look at the name until the upload has it nobody else of this server changes it:
 // what the conditions were compared with is what is replaced.
-sluice::task<checked> name_upload(exchange& x, sluice::file& from, destination& to) {
+sluice::task<checked> name_upload(exchange& x, sluice::file& from, destination& to,
+                                  std::string_view& held) {
+  const bool dated = to.wanted == sluice::durability::durable;  // with its data
+  const sluice::publish_options options{
+      .wanted = sluice::durability::stored,
+      .when = dated ? sluice::modified::as_written : sluice::modified::now};
   path_locks::turn mine(x.home.locks(), x.home.engine(), x.where.path);
   const path_locks::hold alone = co_await mine;
   checked passed;
   if (x.asked.when.guards_change()) passed = co_await check_again(x, to);
   if (passed) passed = co_await make_missing(to);
-  if (passed) passed = co_await give_name(x, from, to);
+  if (passed) passed = co_await give_name(x, from, to, options, held);
   co_return passed;
-}
-
-std::unexpected<answer> not_published(const sluice::error& problem, const sluice::receipt& moved) {
-  const bool unknown = problem.code == sluice::code::durability_unknown;
-  return with_receipt(failed(problem, step::place), moved, unknown ? "unknown" : "none");
 }
 
 // The order of sluice::publish: the data, the name, the directory. The syncs, which may take
 // seconds, are made outside of the lock.
-sluice::task<checked> publish_upload(exchange& x, sluice::file& from, destination& to,
-                                     const sluice::receipt& moved) {
-  co_await set_precise_time(x, from);
+sluice::task<checked> publish_in_steps(exchange& x, sluice::file& from, destination& to,
+                                       std::string_view& held) {
   const bool durable = to.wanted == sluice::durability::durable;
   if (durable) {
-    const auto committed = co_await from.commit_to_publish();
-    if (!committed) co_return not_published(committed.error(), moved);
+    const auto committed = co_await from.commit_to_publish(sluice::modified::now);
+    if (!committed) co_return not_published(committed.error(), held);
   }
-  checked named = co_await name_upload(x, from, to);
-  if (!named) co_return with_receipt(std::move(named.error()), moved, "none");
-  if (!durable) co_return checked{};
+  checked named = co_await name_upload(x, from, to, held);
+  if (!named || !durable) co_return named;
   const auto synced = co_await to.parent.sync();
-  if (!synced) co_return not_published(synced.error(), moved);
+  if (!synced) co_return not_published(synced.error(), held);
   co_return checked{};
+}
+
+// Nothing is to be looked at or made between the data and the name: others who change this name
+// wait for the syncs.
+sluice::task<checked> publish_at_once(exchange& x, sluice::file& from, destination& to,
+                                      std::string_view& held) {
+  const sluice::publish_options options{.wanted = to.wanted, .when = sluice::modified::now};
+  path_locks::turn mine(x.home.locks(), x.home.engine(), x.where.path);
+  const path_locks::hold alone = co_await mine;
+  co_return co_await give_name(x, from, to, options, held);
+}
+
+sluice::task<checked> publish_upload(exchange& x, sluice::file& from, destination& to,
+                                     std::string_view& held) {
+  const bool at_once = to.wanted == sluice::durability::durable && to.missing.empty() &&
+                       !x.asked.when.guards_change();
+  if (at_once) co_return co_await publish_at_once(x, from, to, held);
+  co_return co_await publish_in_steps(x, from, to, held);
 }
 
 answer answer_published(const exchange& x, const sluice::file& published, const destination& to,
@@ -255,8 +258,9 @@ sluice::task<answer> upload(exchange& x, destination& to) {
   sluice::receipt moved;
   done = co_await receive_body(x, into, moved);
   if (!done) co_return std::move(done.error());
-  done = co_await publish_upload(x, into, to, moved);
-  if (!done) co_return std::move(done.error());
+  std::string_view held = "none";
+  done = co_await publish_upload(x, into, to, held);
+  if (!done) co_return with_receipt(std::move(done.error()), moved, held).error();
   co_return answer_published(x, into, to, moved);
 }
 

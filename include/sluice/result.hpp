@@ -26,7 +26,8 @@ inline constexpr int filesystem_suspect =
     5010;  // a sync failed on this filesystem: nothing is published there until it is cleared
 inline constexpr int engine_failed =
     5011;  // a sync failed, and sluice.commit.on_failure=fail_engine: nothing is committed any more
-inline constexpr int bad_frame = 5012;     // the peer broke the framing of its protocol
+inline constexpr int bad_frame = 5012;         // the peer broke the framing of its protocol
+inline constexpr int refused_by_check = 5013;  // the transfer's body_check refused its bytes
 }  // namespace code
 
 // Why a call failed. Trivially copyable; both texts are string literals and live for ever.

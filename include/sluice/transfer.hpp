@@ -14,6 +14,7 @@
 #include <span>
 
 #include "sluice/api.hpp"
+#include "sluice/body_check.hpp"
 #include "sluice/file.hpp"
 #include "sluice/lease.hpp"
 #include "sluice/result.hpp"
@@ -49,34 +50,43 @@ struct receive_options {
   std::uint64_t length = 0;           // of the range, `prefix` included
   std::uint64_t offset = 0;           // in the file
   std::span<const std::byte> prefix;  // bytes that arrived with the head; must live until the end
+  body_check* check = nullptr;        // sees every byte before it is written; rules out path splice
 };
 
 // Receives exactly `length` bytes into a created file. Reserves the space first, so that ENOSPC and
 // EDQUOT come before the first byte. On failure nothing may be published: code::end_of_stream,
 // code::too_slow (below sluice.receive.rate_min_bytes), ETIMEDOUT (silent for
 // sluice.receive.timeout_ms), ENOSPC, EDQUOT, EIO, ECONNRESET, ECANCELED, code::path_unavailable (a
-// forced path that cannot work here), ENOBUFS (no block became free in twice that time). While
-// others wait for blocks a peer must fill each of its own within sluice.receive.timeout_ms, or is
-// too slow. `progress`, when given, is the receipt so far, also after a failure.
+// forced path that cannot work here), ENOBUFS (no block became free in twice that time),
+// code::refused_by_check or whatever else the check says. While others wait for blocks a peer must
+// fill each of its own within sluice.receive.timeout_ms, or is too slow. `progress`, when given, is
+// the receipt so far, also after a failure; its `bytes` are those received, a refused block
+// included.
 [[nodiscard]] SLUICE_API task<result<receipt>> receive_to_file(stream& from, file& into,
                                                                receive_options options,
                                                                receipt* progress = nullptr);
 
+// Where a part of a body lies in it. A check judges the whole before the last part, which may be
+// empty, is written; without a check it makes no difference.
+enum class body_part : std::uint8_t { inner, last };
+
 // Writes spans of leased blocks to a file, one after the other, behind the caller's next receive:
 // the body of a chunked upload, whose pieces lie between chunk heads, goes to the page cache
-// without a memcpy.
+// without a memcpy. With a check one write, and no other behind it, must say body_part::last.
 class SLUICE_API span_writer {
  public:
-  span_writer(engine& on, file& into);
+  span_writer(engine& on, file& into, body_check* check = nullptr);
   span_writer(const span_writer&) = delete;
   span_writer& operator=(const span_writer&) = delete;
   ~span_writer();  // everything begun must have been finished
 
   // Writes `spans`, which lie in `block` or in memory that lives until finish(). Waits only while
-  // sluice.receive.depth writes are under way. Errors as receive_to_file; after one, only finish()
-  // makes sense.
-  [[nodiscard]] task<result<void>> write(lease block, std::span<const iovec> spans);
-  // Waits for every write begun. Must be awaited before destruction, after an error too.
+  // sluice.receive.depth writes are under way. Errors as receive_to_file, EINVAL after the last
+  // part; after an error only finish() makes sense.
+  [[nodiscard]] task<result<void>> write(lease block, std::span<const iovec> spans,
+                                         body_part part = body_part::inner);
+  // Waits for every check and write begun. Must be awaited before destruction, after an error too.
+  // EINVAL when there is a check and nobody said which part was the last: it has given no verdict.
   // `progress`, when given, is the receipt, also after a failure.
   [[nodiscard]] task<result<receipt>> finish(receipt* progress = nullptr);
 

@@ -18,6 +18,7 @@ const char* code_name(int error_code) {
     case code::filesystem_suspect: return "filesystem_suspect";
     case code::engine_failed: return "engine_failed";
     case code::bad_frame: return "bad_frame";
+    case code::refused_by_check: return "refused_by_check";
     default: break;
   }
   const char* name = strerrorname_np(error_code);
@@ -39,6 +40,7 @@ static const char* code_text(int error_code) {
       return "an earlier sync failed on this filesystem: nothing is published there until cleared";
     case code::engine_failed: return "an earlier sync failed: the engine commits nothing any more";
     case code::bad_frame: return "the peer broke the framing of its protocol";
+    case code::refused_by_check: return "the check of the body refused it";
     default: break;
   }
   const char* text = strerrordesc_np(error_code);

@@ -4,20 +4,23 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "ops/table.hpp"
 
 namespace sluice {
 
-write_window::write_window(file_state& file, std::size_t depth, scope* task_scope)
+write_window::write_window(file_state& file, std::size_t depth, scope* task_scope,
+                           body_check* check)
     : file_(file),
       scope_(task_scope),
+      check_(check),
       depth_(depth),
       slots_(std::make_unique<slot[]>(depth)),
       progress_(file.core.loop()) {
   free_.reserve(depth);
+  if (check_ != nullptr) unchecked_.reserve(depth);
   for (std::size_t i = 0; i < depth; ++i) {
     slots_[i].window = this;
-    slots_[i].write.context = &slots_[i];
-    slots_[i].write.complete = written;
+    slots_[i].work.context = &slots_[i];
     free_.push_back(&slots_[i]);
   }
 }
@@ -34,32 +37,103 @@ write_window::slot& write_window::take_slot(lease block) {
   return s;
 }
 
-void write_window::begin(slot& s, op_request request) {
-  s.write.request = request;
-  ++ops_;
-  file_.core.loop().start(s.write, scope_);
+void write_window::give_back(slot& s) {
+  s.block.reset();
+  free_.push_back(&s);
+  progress_.notify();
 }
 
-void write_window::write(lease block, std::size_t bytes, std::uint64_t offset) {
+void write_window::write(lease block, std::size_t bytes, const write_place& place) {
+  slot& s = take_slot(std::move(block));
   op_request request = on_file(file_, op_kind::write);
-  if (block.buffer_index() >= 0) {
+  if (s.block.buffer_index() >= 0) {
     request.kind = op_kind::write_fixed;
-    request.buffer_index = static_cast<std::uint16_t>(block.buffer_index());
+    request.buffer_index = static_cast<std::uint16_t>(s.block.buffer_index());
   }
-  request.data = block.data();
-  request.length = bytes;
-  request.offset = offset;
-  begin(take_slot(std::move(block)), request);
+  request.data = s.block.data();
+  request.length = bytes + place.padding;
+  if (check_ != nullptr) s.parts.assign(1, {s.block.data(), bytes});
+  begin(s, request, place);
 }
 
-void write_window::write(lease block, std::span<const iovec> parts, std::uint64_t offset) {
+void write_window::write(lease block, std::span<const iovec> parts, const write_place& place) {
   slot& s = take_slot(std::move(block));
   s.parts.assign(parts.begin(), parts.end());
   op_request request = on_file(file_, op_kind::writev);
   request.data = s.parts.data();
   request.length = s.parts.size();
-  request.offset = offset;
-  begin(s, request);
+  begin(s, request, place);
+}
+
+void write_window::begin(slot& s, const op_request& write, const write_place& place) {
+  s.write = write;
+  s.write.offset = place.offset;
+  s.ends_body = place.ends_body;
+  if (check_ == nullptr) {
+    begin_write(s);
+    return;
+  }
+  unchecked_.push_back(&s);
+  if (unchecked_.size() == 1) begin_check(s);
+}
+
+void write_window::begin_check(slot& s) {
+  s.work.request = call_of(judge, &s);
+  s.work.complete = checked;
+  file_.core.loop().start(s.work, scope_);
+}
+
+// On a worker. The verdict is no result of the op: the loop would repeat a call that said EAGAIN,
+// and a checksum must not see its bytes twice.
+std::int64_t write_window::judge(void* subject) {
+  slot& s = *static_cast<slot*>(subject);
+  body_check& by = *s.window->check_;
+  s.verdict = {};
+  for (std::size_t i = 0; i < s.parts.size() && s.verdict; ++i) {
+    const iovec& part = s.parts[i];
+    if (part.iov_len == 0) continue;
+    s.verdict = by.update({static_cast<const std::byte*>(part.iov_base), part.iov_len});
+  }
+  if (s.verdict && s.ends_body) s.verdict = by.finish();
+  return 0;
+}
+
+void write_window::checked(op& o) noexcept {
+  slot& s = *static_cast<slot*>(o.context);
+  write_window& window = *s.window;
+  window.unchecked_.erase(window.unchecked_.begin());
+  if (o.outcome() < 0) {
+    window.fail_with({static_cast<int>(-o.outcome()), "call", "body_check: not begun"});
+  } else if (!s.verdict) {
+    window.file_.core.counters().receive.refused.add();
+    error why = s.verdict.error();
+    if (why.code == 0) why.code = code::refused_by_check;  // 0 would pass for no failure
+    window.fail_with(why);
+  }
+  if (window.failure() != 0) {
+    window.give_back(s);
+    window.drop_unchecked();
+    return;
+  }
+  window.begin_write(s);
+  if (!window.unchecked_.empty()) window.begin_check(*window.unchecked_.front());
+}
+
+// Nothing is written any more once something was refused, or lost.
+void write_window::drop_unchecked() {
+  for (slot* s : unchecked_) give_back(*s);
+  unchecked_.clear();
+}
+
+void write_window::begin_write(slot& s) {
+  if (s.write.length == 0) {
+    give_back(s);
+    return;
+  }
+  s.work.request = s.write;
+  s.work.complete = written;
+  ++ops_;
+  file_.core.loop().start(s.work, scope_);
 }
 
 void write_window::written(op& o) noexcept {
@@ -67,18 +141,20 @@ void write_window::written(op& o) noexcept {
   write_window& window = *s.window;
   if (o.outcome() >= 0) {
     window.bytes_written_ += static_cast<std::uint64_t>(o.outcome());
-  } else if (window.failure_ == 0) {
-    window.failure_ = static_cast<int>(-o.outcome());
+  } else {
+    window.fail_with({static_cast<int>(-o.outcome()), "write", "receive_to_file"});
   }
-  s.block.reset();
-  window.free_.push_back(&s);
-  window.progress_.notify();
+  window.give_back(s);
+}
+
+void write_window::fail_with(const error& why) {
+  if (failure_.code == 0) failure_ = why;
 }
 
 task<result<void>> write_window::drained() {
   progress_.forget();
   while (free_.size() < depth_) co_await progress_.notified_shielded();
-  if (failure_ != 0) co_return fail(failure_, "write", "receive_to_file");
+  if (failure_.code != 0) co_return std::unexpected(failure_);
   co_return result<void>{};
 }
 

@@ -18,6 +18,13 @@ const char* direct_obstacle(const range_request& request, const kernel::direct_a
   return nullptr;
 }
 
+// Why splice cannot carry what is received, or null.
+const char* receive_splice_obstacle(const range_request& request,
+                                    const engine_capabilities& engine) {
+  if (request.checked) return "a check wants to see the bytes";
+  return engine.splice ? nullptr : no_splice;
+}
+
 // A path that a knob asks for is taken, or refused with what is in its way: never another one.
 plan forced(path wanted, const char* obstacle, const char* by_knob) {
   if (obstacle != nullptr) return {wanted, obstacle, true};
@@ -52,7 +59,7 @@ plan plan_receive(const range_request& request, const kernel::direct_alignment& 
       return forced(path::direct, no_direct, "forced by sluice.receive.path=direct");
     case tuning::path_choice::copy: return {path::copy, "forced by sluice.receive.path=copy"};
     case tuning::path_choice::splice:
-      return forced(path::splice, engine.splice ? nullptr : no_splice,
+      return forced(path::splice, receive_splice_obstacle(request, engine),
                     "forced by sluice.receive.path=splice");
     default: break;
   }

@@ -19,6 +19,7 @@ struct range_request {
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
   file_content content = file_content::may_change;  // of a file that is sent
+  bool checked = false;                             // a body_check wants to see what is received
 };
 
 // What the engine can do, as far as it decides between paths.

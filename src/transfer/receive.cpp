@@ -5,7 +5,8 @@
 //           (kernel-notes/padded_tail_then_truncate.md)
 //   copy    exactly the bytes received, the prefix as a part of its own, through the page cache;
 //           no memcpy
-// The third, splice, passes by our memory: receive_spliced.cpp.
+// The third, splice, passes by our memory: receive_spliced.cpp. A check of the body is asked
+// between the receive and the write of each block, by the window of writes.
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -51,9 +52,11 @@ bool tail_would_harm(const receiving& r, const kernel::direct_alignment& alignme
 result<void> choose_path(receiving& r) {
   const tuning::knob_values& values = r.into.core.values();
   const kernel::direct_alignment alignment = kernel::alignment_of(r.into.fd.get());
-  plan chosen =
-      plan_receive({r.options.offset, r.options.length}, alignment,
-                   {values.memory.block_bytes, r.into.core.tried().splice}, values.receive);
+  const range_request range{.offset = r.options.offset,
+                            .length = r.options.length,
+                            .checked = r.options.check != nullptr};
+  plan chosen = plan_receive(
+      range, alignment, {values.memory.block_bytes, r.into.core.tried().splice}, values.receive);
   if (chosen.chosen == path::direct && !chosen.refused && tail_would_harm(r, alignment)) {
     const bool forced = values.receive.path == tuning::path_choice::direct;
     chosen = {forced ? path::direct : path::copy, "the range ends unaligned inside the file",
@@ -115,12 +118,12 @@ int verdict(receiving& r, const stall_watch& watch, const result<std::size_t>& g
   return watch.verdict(bytes, r.into.core.blocks().wanted());
 }
 
-// Writes the block: `bytes` of it belong to the file, at `offset`.
+// Writes the block, of which `bytes` belong to the file.
 void write_direct(receiving& r, write_window& window, lease block, std::size_t bytes,
-                  std::uint64_t offset) {
-  const auto padded = static_cast<std::size_t>(rounded_up(bytes, r.unit));
-  std::memset(block.data() + bytes, 0, padded - bytes);
-  window.write(std::move(block), padded, offset);
+                  write_place place) {
+  place.padding = static_cast<std::size_t>(rounded_up(bytes, r.unit)) - bytes;
+  std::memset(block.data() + bytes, 0, place.padding);
+  window.write(std::move(block), bytes, place);
 }
 
 // What goes into the file next: a part of the prefix, then bytes still to be received.
@@ -147,17 +150,20 @@ void copy_prefix(receiving& r, const lease& block, const block_plan& p) {
   r.so_far.copied_bytes += p.prefix.size();
 }
 
+// `given` bytes of the body went before.
 void hand_over(receiving& r, write_window& window, lease block, const block_plan& p,
-               std::uint64_t offset) {
+               std::uint64_t given) {
+  const write_place place{.offset = r.options.offset + given,
+                          .ends_body = given + p.prefix.size() + p.own == r.options.length};
   if (r.direct()) {
-    write_direct(r, window, std::move(block), p.at + p.own, offset);
+    write_direct(r, window, std::move(block), p.at + p.own, place);
     return;
   }
   const iovec parts[2] = {{const_cast<std::byte*>(p.prefix.data()), p.prefix.size()},
                           {block.data(), p.own}};
   const bool prefixed = !p.prefix.empty();
   const std::size_t count = (prefixed ? 1U : 0U) + (p.own > 0 ? 1U : 0U);
-  window.write(std::move(block), std::span(prefixed ? parts : parts + 1, count), offset);
+  window.write(std::move(block), std::span(prefixed ? parts : parts + 1, count), place);
 }
 
 // The flow itself; the caller drains the window whatever this says. One coroutine frame for all
@@ -167,6 +173,7 @@ task<int> receive_blocks(receiving& r, write_window& window) {
   const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
   buffer_class& blocks = r.into.core.blocks();
   std::span<const std::byte> prefix = r.options.prefix;
+  if (r.options.length == 0) window.end_empty_body();
   for (std::uint64_t given = 0; given < r.options.length;) {
     const block_plan p = plan_block(r, prefix, r.options.length - given);
     lease block;
@@ -197,7 +204,7 @@ task<int> receive_blocks(receiving& r, write_window& window) {
     }
     if (!window.has_room() && !co_await window.room()) co_return ECANCELED;
     if (window.failure() != 0) co_return window.failure();
-    hand_over(r, window, std::move(block), p, r.options.offset + given);
+    hand_over(r, window, std::move(block), p, given);
     given += p.prefix.size() + p.own;
   }
   r.so_far.last_byte = r.elapsed();
@@ -233,7 +240,7 @@ task<result<void>> carry_out(receiving& r) {
     if (failure != 0) co_return fail(failure, "splice", "receive_to_file");
     co_return result<void>{};
   }
-  write_window window(r.into, window_depth(r), co_await this_scope{});
+  write_window window(r.into, window_depth(r), co_await this_scope{}, r.options.check);
   const int failure = co_await receive_blocks(r, window);
   const result<void> written = co_await window.drained();
   r.so_far.ops += window.ops();

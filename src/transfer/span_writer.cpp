@@ -9,17 +9,19 @@
 namespace sluice {
 
 struct span_writer::state {
-  explicit state(file_state& into) : file(into), begun_ns(kernel::now_ns()) {
+  state(file_state& into, body_check* by) : file(into), check(by), begun_ns(kernel::now_ns()) {
     so_far.path = path::copy;
     so_far.reason = "the body comes in pieces";
     so_far.copies = 2;
   }
   file_state& file;
+  body_check* const check;
   transfer_claim claim{file, transfer_claim::hold::alone};
   const bool refused = !claim;
   std::unique_ptr<write_window> window;  // made with the first write, which knows its task
   receipt so_far;
   std::int64_t begun_ns;
+  bool ended = false;  // the last part was given
 
   [[nodiscard]] std::chrono::nanoseconds elapsed() const {
     return std::chrono::nanoseconds(kernel::now_ns() - begun_ns);
@@ -36,22 +38,25 @@ std::uint64_t bytes_of(std::span<const iovec> spans) {
 
 }  // namespace
 
-span_writer::span_writer(engine&, file& into) : state_(std::make_unique<state>(into.state())) {}
+span_writer::span_writer(engine&, file& into, body_check* check)
+    : state_(std::make_unique<state>(into.state(), check)) {}
 
 span_writer::~span_writer() = default;
 
-task<result<void>> span_writer::write(lease block, std::span<const iovec> spans) {
+task<result<void>> span_writer::write(lease block, std::span<const iovec> spans, body_part part) {
   state& s = *state_;
   if (s.refused) co_return fail(EBUSY, "span_writer", "another transfer has the file");
+  if (s.ended) co_return fail(EINVAL, "span_writer", "a write after the last part");
   if (!s.window) {
     s.window = std::make_unique<write_window>(s.file, s.file.core.values().receive.depth,
-                                              co_await this_scope{});
+                                              co_await this_scope{}, s.check);
     s.so_far.first_byte = s.elapsed();
   }
   if (!s.window->has_room() && !co_await s.window->room())
     co_return fail(ECANCELED, "writev", "span_writer");
   if (s.window->failure() != 0) co_return fail(s.window->failure(), "writev", "span_writer");
-  s.window->write(std::move(block), spans, s.so_far.bytes);
+  s.ended = part == body_part::last;
+  s.window->write(std::move(block), spans, {.offset = s.so_far.bytes, .ends_body = s.ended});
   s.so_far.bytes += bytes_of(spans);
   co_return result<void>{};
 }
@@ -70,6 +75,8 @@ task<result<receipt>> span_writer::finish(receipt* progress) {
   s.claim.release();
   if (progress != nullptr) *progress = s.so_far;
   if (!written) co_return std::unexpected(written.error());
+  if (s.check != nullptr && !s.ended)
+    co_return fail(EINVAL, "span_writer", "finish before the last part");
   s.file.core.counters().receive.transfers_copy.add();
   co_return s.so_far;
 }

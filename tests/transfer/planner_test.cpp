@@ -40,6 +40,7 @@ constexpr auto direct = tuning::path_choice::direct;
 constexpr auto copy = tuning::path_choice::copy;
 constexpr auto splice = tuning::path_choice::splice;
 constexpr auto stays = file_content::unchanging;
+constexpr auto changes = file_content::may_change;
 
 void check(const plan& made, const row& wanted) {
   CAPTURE(wanted.reason);
@@ -54,6 +55,7 @@ TEST_CASE("the path of a receive, row by row") {
   constexpr std::string_view forced_direct = "forced by sluice.receive.path=direct";
   constexpr std::string_view forced_copy = "forced by sluice.receive.path=copy";
   constexpr std::string_view forced_splice = "forced by sluice.receive.path=splice";
+  constexpr std::string_view unseen = "a check wants to see the bytes";
   constexpr auto by_direct = path::direct;
   constexpr auto by_copy = path::copy;
   constexpr std::array rows{
@@ -85,6 +87,20 @@ TEST_CASE("the path of a receive, row by row") {
       row{splice, {3, 0}, none, block, path::splice, forced_splice, false},
       row{splice, {0, 1'000'000}, ordinary, block, path::splice, no_splice, true, false},
       row{automatic, {0, 1'000'000, stays}, none, block, by_copy, no_direct, false},
+      // a check must see the bytes: of the paths only splice passes by our memory
+      row{splice, {0, 1'000'000, changes, true}, ordinary, block, path::splice, unseen, true},
+      row{splice,
+          {0, 1'000'000, changes, true},
+          ordinary,
+          block,
+          path::splice,
+          unseen,
+          true,
+          false},
+      row{copy, {0, 1'000'000, changes, true}, ordinary, block, by_copy, forced_copy, false},
+      row{direct, {0, 1'000'000, changes, true}, ordinary, block, by_direct, forced_direct, false},
+      row{automatic, {0, 1'000'000, changes, true}, ordinary, block, by_direct, long_enough, false},
+      row{automatic, {0, 999, changes, true}, ordinary, block, by_copy, too_short, false},
   };
   tuning::receive_knobs knobs;
   knobs.direct_min_bytes = 1000;
@@ -94,7 +110,7 @@ TEST_CASE("the path of a receive, row by row") {
     check(plan_receive(r.range, r.file, {r.block_bytes, r.can_splice}, knobs), r);
     reasons.insert(r.reason);
   }
-  CHECK(reasons.size() == 10);
+  CHECK(reasons.size() == 11);
 }
 
 TEST_CASE("the path of a send, row by row: a read may begin before the range") {

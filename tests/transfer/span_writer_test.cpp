@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "conformance/suite.hpp"
+#include "support/recording_check.hpp"
 
 namespace {
 
@@ -17,13 +18,14 @@ struct written {
 // As a chunked body lies in received blocks: pieces of every size with gaps between them, and now
 // and then one that lies elsewhere.
 sluice::task<written> write_pieces(sluice::engine& e, std::filesystem::path folder,
-                                   const std::vector<std::byte>& body, std::uint64_t seed) {
+                                   const std::vector<std::byte>& body, std::uint64_t seed,
+                                   sluice::body_check* check = nullptr) {
   written w;
   sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
   if (!in) co_return w;
   sluice::result<sluice::file> into = co_await in->create();
   if (!into) co_return w;
-  sluice::span_writer writer(e, *into);
+  sluice::span_writer writer(e, *into, check);
   support::seeded_random random(seed);
   std::size_t done = 0;
   while (done < body.size()) {
@@ -46,7 +48,9 @@ sluice::task<written> write_pieces(sluice::engine& e, std::filesystem::path fold
       at += piece + 7;
     }
     ++w.writes;
-    const sluice::result<void> begun = co_await writer.write(std::move(*block), spans);
+    const sluice::body_part part =
+        done == body.size() ? sluice::body_part::last : sluice::body_part::inner;
+    const sluice::result<void> begun = co_await writer.write(std::move(*block), spans, part);
     spans.assign(spans.size(), iovec{nullptr, 1});  // the writer has its own copy by now
     if (!begun) {
       w.write_failure = begun.error().code;
@@ -67,6 +71,32 @@ sluice::task<sluice::result<sluice::receipt>> write_nothing(sluice::engine& e,
   sluice::result<sluice::file> into = co_await in->create();
   sluice::span_writer writer(e, *into);
   co_return co_await writer.finish();
+}
+
+struct ending {
+  int last = 0;   // of the write that says it is the last, when one does
+  int after = 0;  // of another behind it
+  int finish = 0;
+};
+
+// A few bytes, then the last part without any, then one more; or the few bytes alone.
+enum class says_last : std::uint8_t { yes, no };
+sluice::task<ending> write_and_end(sluice::engine& e, std::filesystem::path folder,
+                                   std::span<const std::byte> few, says_last last,
+                                   sluice::body_check* check) {
+  const auto code_of = [](const auto& r) { return r ? 0 : r.error().code; };
+  ending told;
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+  sluice::result<sluice::file> into = co_await in->create();
+  sluice::span_writer writer(e, *into, check);
+  const iovec span{const_cast<std::byte*>(few.data()), few.size()};
+  if (!few.empty()) (void)co_await writer.write({}, {&span, 1});
+  if (last == says_last::yes) {
+    told.last = code_of(co_await writer.write({}, {}, sluice::body_part::last));
+    told.after = code_of(co_await writer.write({}, {&span, 1}));
+  }
+  told.finish = code_of(co_await writer.finish());
+  co_return told;
 }
 
 // Into a file that is open for reading only: every write fails with EBADF.
@@ -138,6 +168,65 @@ TEST_CASE("a write that fails is told by the next write and by finish, and no le
     CHECK(done.progress.bytes > 0);
     CHECK(done.progress.ops > 0);
     CHECK(same_bytes(content_of(w.at("source")), pattern(1, 0, 10)));
+  }
+}
+
+TEST_CASE("a check sees the pieces of a body in their order and judges them as a whole") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.receive.depth", "3"}});
+    const std::vector<std::byte> body = pattern(4, 0, 3'000'000);
+    support::recording_check passes;
+    const written done = w.run(write_pieces(w.engine(), w.folder().path(), body, 4, &passes));
+    REQUIRE(done.outcome.has_value());
+    CHECK(same_bytes(passes.seen(), body));
+    CHECK(passes.finished() == 1);
+    CHECK(passes.sound());
+    CHECK(same_bytes(content_of(w.at("body")), body));
+    std::filesystem::remove(w.at("body"));
+
+    support::recording_check refuses({.refuses_end = true});
+    const written not_done = w.run(write_pieces(w.engine(), w.folder().path(), body, 4, &refuses));
+    REQUIRE(!not_done.outcome.has_value());
+    CHECK(not_done.outcome.error().code == sluice::code::refused_by_check);
+    CHECK(not_done.write_failure == 0);  // known only once the last part had been looked at
+    CHECK(same_bytes(refuses.seen(), body));
+
+    support::recording_check early({.refused_byte = 5000});
+    const written ended = w.run(write_pieces(w.engine(), w.folder().path(), body, 4, &early));
+    REQUIRE(!ended.outcome.has_value());
+    CHECK(ended.outcome.error().code == sluice::code::refused_by_check);
+    CHECK(ended.write_failure == sluice::code::refused_by_check);
+    CHECK(early.finished() == 0);
+    CHECK(early.sound());
+    w.settle();
+    CHECK(w.names().empty());
+  }
+}
+
+TEST_CASE("a check must be told the last part, which may be empty, and nothing comes behind it") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    const std::vector<std::byte> few = pattern(1, 0, 100);
+    for (const std::span<const std::byte> body : {std::span(few), std::span(few).first(0)}) {
+      CAPTURE(body.size());
+      support::recording_check check;
+      const ending told =
+          w.run(write_and_end(w.engine(), w.folder().path(), body, says_last::yes, &check));
+      CHECK(told.last == 0);
+      CHECK(told.after == EINVAL);
+      CHECK(told.finish == 0);
+      CHECK(same_bytes(check.seen(), body));
+      CHECK(check.finished() == 1);
+
+      support::recording_check unjudged;
+      CHECK(w.run(write_and_end(w.engine(), w.folder().path(), body, says_last::no, &unjudged))
+                .finish == EINVAL);
+      CHECK(unjudged.finished() == 0);
+      CHECK(w.run(write_and_end(w.engine(), w.folder().path(), body, says_last::no, nullptr))
+                .finish == 0);
+    }
   }
 }
 

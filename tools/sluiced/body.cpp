@@ -41,11 +41,14 @@ sluice::result<void> check_decoder(const chunked_body& b) {
   return {};
 }
 
-// Hands over what lies in memory that stays until the writer has finished.
+// Hands over what lies in memory that stays until the writer has finished. The end of the body is
+// always found here.
 sluice::task<sluice::result<void>> write_in_place(chunked_body& b) {
-  if (b.places.empty()) co_return sluice::result<void>{};
+  const bool ended = b.decoder.ended();
+  if (b.places.empty() && !ended) co_return sluice::result<void>{};
+  const sluice::body_part part = ended ? sluice::body_part::last : sluice::body_part::inner;
   sluice::lease nothing;
-  const auto written = co_await b.writer.write(std::move(nothing), b.places);
+  const auto written = co_await b.writer.write(std::move(nothing), b.places, part);
   b.places.clear();
   co_return written;
 }
@@ -131,9 +134,14 @@ sluice::task<sluice::result<void>> take_chunks(chunked_body& b) {
   co_return taken;
 }
 
+bool is_refusal(const sluice::result<void>& received) {
+  return !received && received.error().code == sluice::code::refused_by_check;
+}
+
 }  // namespace
 
 sluice::task<sluice::result<void>> receive_sized(exchange& x, sluice::file& into,
+                                                 sluice::body_check* check,
                                                  sluice::receipt& progress) {
   const std::uint64_t length = x.asked.content_length.value_or(0);
   const std::size_t here =
@@ -147,13 +155,16 @@ sluice::task<sluice::result<void>> receive_sized(exchange& x, sluice::file& into
     prefix = early;
     x.input.release();
   }
-  const sluice::receive_options options{.length = length, .offset = 0, .prefix = prefix};
+  const sluice::receive_options options{
+      .length = length, .offset = 0, .prefix = prefix, .check = check};
   const auto received = co_await sluice::receive_to_file(x.peer, into, options, &progress);
   if (!copied) x.input.consume(here);
   x.input.release_if_empty();
   if (!received) {
-    x.body = body_state::broken;
-    co_return std::unexpected(received.error());
+    const sluice::result<void> failure = std::unexpected(received.error());
+    const bool taken = is_refusal(failure) && progress.bytes == length;
+    x.body = taken ? body_state::none : body_state::broken;
+    co_return failure;
   }
   progress = *received;
   x.body = body_state::none;
@@ -161,15 +172,18 @@ sluice::task<sluice::result<void>> receive_sized(exchange& x, sluice::file& into
 }
 
 sluice::task<sluice::result<void>> receive_chunked(exchange& x, sluice::file& into,
+                                                   sluice::body_check* check,
                                                    sluice::receipt& progress) {
-  sluice::span_writer writer(x.home.engine(), into);
+  sluice::span_writer writer(x.home.engine(), into, check);
   chunked_body body{.x = x, .writer = writer};
   sluice::result<void> taken = co_await take_chunks(body);
   const auto finished = co_await writer.finish(&progress);
   if (taken && !finished) taken = std::unexpected(finished.error());
-  x.body = taken ? body_state::none : body_state::broken;
+  // A body that was refused had an end all the same, and what lies behind it is the next request.
+  const bool in_step = body.decoder.ended() && (taken || is_refusal(taken));
+  x.body = in_step ? body_state::none : body_state::broken;
   // Only now are the writes done that may read from the window's block.
-  if (taken && !body.last.empty()) x.input = std::move(body.last);
+  if (in_step && !body.last.empty()) x.input = std::move(body.last);
   x.input.release_if_empty();
   co_return taken;
 }

@@ -2,14 +2,18 @@
 #include <fmt/format.h>
 #include <time.h>
 
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "conditions.hpp"
+#include "digest.hpp"
 #include "exchange.hpp"
 #include "failure.hpp"
 #include "http_date.hpp"
 #include "media_type.hpp"
 #include "range.hpp"
+#include "stored_digest.hpp"
 
 namespace sluiced {
 
@@ -59,6 +63,30 @@ answer describe_file(const exchange& x, const sluice::file_info& info) {
   return a;
 }
 
+struct digest_search {
+  const sluice::file& of;
+  const sluice::file_info& info;
+  std::vector<digest> found;
+};
+
+std::int64_t look_up(void* subject) {
+  auto& search = *static_cast<digest_search*>(subject);
+  search.found = stored_digests(search.of.fd(), search.info);
+  return 0;
+}
+
+// The Repr-Digest line, of the whole file whatever part of it is sent; "" when none is wanted or
+// known.
+sluice::task<std::string> repr_digest_of(exchange& x, const sluice::file& of,
+                                         const sluice::file_info& info) {
+  const std::vector<digest_algorithm> wanted = parse_wanted(x.asked.want_repr_digest);
+  if (wanted.empty()) co_return std::string();
+  digest_search search{of, info, {}};
+  const auto looked = co_await x.home.engine().run_on_worker(look_up, &search);
+  static_cast<void>(looked);
+  co_return format_repr_digest(wanted, search.found);
+}
+
 }  // namespace
 
 sluice::task<answer> answer_get(exchange& x) {
@@ -71,7 +99,10 @@ sluice::task<answer> answer_get(exchange& x) {
   const sluice::result<sluice::file_info> info = opened->info();
   if (!info) co_return failed(info.error(), step::read);
   answer a = describe_file(x, *info);
-  if (a.describes_file) a.payload = std::move(*opened);
+  if (!a.describes_file) co_return a;
+  const std::string repr_digest = co_await repr_digest_of(x, *opened, *info);
+  a.fields += repr_digest;
+  a.payload = std::move(*opened);
   co_return a;
 }
 

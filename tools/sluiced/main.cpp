@@ -3,8 +3,9 @@
 //   main        command line, signals, the life of the process
 //   server      the threads; shard: one engine with its listener and its connections
 //   connection  from the first byte to the last: heads, pipelining, deadlines
-//   head_scan, request, target, conditions, range: what the peer wants (no I/O)
+//   head_scan, request, target, conditions, range, dictionary: what the peer wants (no I/O)
 //   get, put, delete, body, chunk_decoder: carrying it out
+//   digest: promised, wanted and computed; stored_digest: kept with the file
 //   response, failure, exchange: the answer
 //   path_locks: one change of a name at a time; pace: who is too slow
 //   metrics, tally: what is counted; log: what is said; control: the control socket

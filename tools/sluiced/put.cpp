@@ -1,15 +1,20 @@
 // PUT: checks, then the body into a file without a name, then the name. Nothing is left beneath the
 // root by an upload that does not reach its end: even missing directories are made only then.
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #include <cerrno>
 #include <expected>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "body.hpp"
+#include "digest.hpp"
 #include "exchange.hpp"
 #include "failure.hpp"
+#include "stored_digest.hpp"
 
 namespace sluiced {
 
@@ -23,6 +28,9 @@ struct destination {
   std::optional<validators> current;  // of the file that has the name now
   // One for the whole upload, whatever the live knob says later.
   sluice::durability wanted = sluice::durability::durable;
+  // No two contents of a name may share an entity tag, and the inode of a replaced file may serve
+  // the next one at once: uploads of one size within a tick of the kernel's clock would look alike.
+  sluice::modified when = sluice::modified::now;
 };
 
 using checked = std::expected<void, answer>;
@@ -125,7 +133,8 @@ sluice::task<checked> invite_body(exchange& x, sluice::file& into) {
   co_return checked{};
 }
 
-answer explain_body(exchange& x, const sluice::error& problem) {
+answer explain_body(exchange& x, const sluice::error& problem, const digest_check& check) {
+  if (problem.code == sluice::code::refused_by_check) return answer_of(check.explain_mismatch());
   tally::add(x.home.counts().uploads_aborted);
   const bool silent = problem.code == ETIMEDOUT && !is_out_of_blocks(problem);
   if (silent || problem.code == sluice::code::too_slow) tally::add(x.home.counts().timeouts);
@@ -140,23 +149,49 @@ answer explain_body(exchange& x, const sluice::error& problem) {
   return failed(problem, step::receive);
 }
 
-sluice::task<checked> receive_body(exchange& x, sluice::file& into, sluice::receipt& moved) {
+sluice::task<checked> receive_body(exchange& x, sluice::file& into, digest_check& check,
+                                   sluice::receipt& moved) {
   sluice::result<void> received;
   if (x.asked.chunked)
-    received = co_await receive_chunked(x, into, moved);
+    received = co_await receive_chunked(x, into, check.if_promised(), moved);
   else
-    received = co_await receive_sized(x, into, moved);
+    received = co_await receive_sized(x, into, check.if_promised(), moved);
   if (received) co_return checked{};
   // The space is free again before the peer hears of it.
   const auto closed = co_await into.close();
   static_cast<void>(closed);
-  co_return with_receipt(explain_body(x, received.error()), moved, "none");
+  co_return with_receipt(explain_body(x, received.error(), check), moved, "none");
 }
 
 // `held` says what the answer's receipt says of durability.
 std::unexpected<answer> not_published(const sluice::error& problem, std::string_view& held) {
   if (problem.code == sluice::code::durability_unknown) held = "unknown";
   return std::unexpected(failed(problem, step::place));
+}
+
+// What a received file is given besides its bytes, before they are synced.
+struct finishing_touch {
+  const sluice::file& of;
+  const std::vector<digest>& verified;
+};
+
+// The digests go with the time, so that it is set here: by it they are known to be of this content.
+std::int64_t stamp(void* subject) {
+  const auto& touch = *static_cast<const finishing_touch*>(subject);
+  timespec now{};
+  if (::clock_gettime(CLOCK_REALTIME, &now) != 0) return -errno;
+  const timespec access_and_change[2] = {{0, UTIME_OMIT}, now};
+  if (::futimens(touch.of.fd(), access_and_change) != 0) return -errno;
+  const sluice::result<sluice::file_info> info = touch.of.info();
+  if (info) store_digests(touch.of.fd(), *info, touch.verified);
+  return 0;
+}
+
+sluice::task<void> set_time_and_digests(exchange& x, sluice::file& of,
+                                        const std::vector<digest>& verified) {
+  finishing_touch touch{of, verified};
+  const auto stamped = co_await x.home.engine().run_on_worker(stamp, &touch);
+  static_cast<void>(stamped);
 }
 
 // Replaces what has the name, or makes it where nothing has; what others than this server make or
@@ -190,9 +225,8 @@ sluice::task<checked> make_missing(destination& to) {
 sluice::task<checked> name_upload(exchange& x, sluice::file& from, destination& to,
                                   std::string_view& held) {
   const bool dated = to.wanted == sluice::durability::durable;  // with its data
-  const sluice::publish_options options{
-      .wanted = sluice::durability::stored,
-      .when = dated ? sluice::modified::as_written : sluice::modified::now};
+  const sluice::publish_options options{.wanted = sluice::durability::stored,
+                                        .when = dated ? sluice::modified::as_written : to.when};
   path_locks::turn mine(x.home.locks(), x.home.engine(), x.where.path);
   const path_locks::hold alone = co_await mine;
   checked passed;
@@ -208,7 +242,7 @@ sluice::task<checked> publish_in_steps(exchange& x, sluice::file& from, destinat
                                        std::string_view& held) {
   const bool durable = to.wanted == sluice::durability::durable;
   if (durable) {
-    const auto committed = co_await from.commit_to_publish(sluice::modified::now);
+    const auto committed = co_await from.commit_to_publish(to.when);
     if (!committed) co_return not_published(committed.error(), held);
   }
   checked named = co_await name_upload(x, from, to, held);
@@ -222,14 +256,18 @@ sluice::task<checked> publish_in_steps(exchange& x, sluice::file& from, destinat
 // wait for the syncs.
 sluice::task<checked> publish_at_once(exchange& x, sluice::file& from, destination& to,
                                       std::string_view& held) {
-  const sluice::publish_options options{.wanted = to.wanted, .when = sluice::modified::now};
+  const sluice::publish_options options{.wanted = to.wanted, .when = to.when};
   path_locks::turn mine(x.home.locks(), x.home.engine(), x.where.path);
   const path_locks::hold alone = co_await mine;
   co_return co_await give_name(x, from, to, options, held);
 }
 
 sluice::task<checked> publish_upload(exchange& x, sluice::file& from, destination& to,
-                                     std::string_view& held) {
+                                     const digest_check& check, std::string_view& held) {
+  if (!check.verified().empty()) {
+    co_await set_time_and_digests(x, from, check.verified());
+    to.when = sluice::modified::as_written;
+  }
   const bool at_once = to.wanted == sluice::durability::durable && to.missing.empty() &&
                        !x.asked.when.guards_change();
   if (at_once) co_return co_await publish_at_once(x, from, to, held);
@@ -237,18 +275,19 @@ sluice::task<checked> publish_upload(exchange& x, sluice::file& from, destinatio
 }
 
 answer answer_published(const exchange& x, const sluice::file& published, const destination& to,
-                        const sluice::receipt& moved) {
+                        const digest_check& check, const sluice::receipt& moved) {
   answer a;
   a.status = to.current ? 204 : 201;
   if (!to.current) a.fields = fmt::format("Location: {}\r\n", encode_path(x.where.path));
   const sluice::result<sluice::file_info> info = published.info();
   if (info) a.fields += fmt::format("ETag: {}\r\n", validators_of(*info).etag);
+  a.fields += format_repr_digest(parse_wanted(x.asked.want_repr_digest), check.verified());
   a.fields += fmt::format("Sluice-Receipt: {}\r\n", format_receipt(moved, sluice::name(to.wanted)));
   return a;
 }
 
 // From an accepted request to its answer.
-sluice::task<answer> upload(exchange& x, destination& to) {
+sluice::task<answer> upload(exchange& x, destination& to, digest_check& check) {
   auto created = co_await to.parent.create();
   if (!created) co_return failed(created.error(), step::place);
   sluice::file into = std::move(*created);
@@ -256,12 +295,12 @@ sluice::task<answer> upload(exchange& x, destination& to) {
   checked done = co_await invite_body(x, into);
   if (!done) co_return std::move(done.error());
   sluice::receipt moved;
-  done = co_await receive_body(x, into, moved);
+  done = co_await receive_body(x, into, check, moved);
   if (!done) co_return std::move(done.error());
   std::string_view held = "none";
-  done = co_await publish_upload(x, into, to, held);
+  done = co_await publish_upload(x, into, to, check, held);
   if (!done) co_return with_receipt(std::move(done.error()), moved, held).error();
-  co_return answer_published(x, into, to, moved);
+  co_return answer_published(x, into, to, check, moved);
 }
 
 }  // namespace
@@ -269,12 +308,15 @@ sluice::task<answer> upload(exchange& x, destination& to) {
 sluice::task<answer> answer_put(exchange& x) {
   const std::expected<void, refusal> sound = check_request(x);
   if (!sound) co_return answer_of(sound.error());
+  std::expected<std::vector<digest_promise>, refusal> promised = promises_of(x.asked);
+  if (!promised) co_return answer_of(promised.error());
+  digest_check check(std::move(*promised));
   destination to;
   to.wanted = x.home.limits().durability;
   checked passed = co_await find_destination(x, to);
   if (passed && x.asked.has_body()) passed = co_await check_budget(x);
   if (!passed) co_return std::move(passed.error());
-  answer a = co_await upload(x, to);
+  answer a = co_await upload(x, to, check);
   co_return a;
 }
 

@@ -26,6 +26,10 @@ void append_to_list(std::string& list, std::string_view value) {
   list.append(value);
 }
 
+void append_to_list(std::optional<std::string>& list, std::string_view value) {
+  append_to_list(list ? *list : list.emplace(), value);
+}
+
 bool is_word(std::string_view text, std::string_view word) {
   return boost::beast::iequals({text.data(), text.size()}, {word.data(), word.size()});
 }
@@ -73,7 +77,8 @@ class head_parser : public http::basic_parser<true> {
     return value.empty() || (value.data() >= begin && value.data() < begin + head_.size());
   }
 
-  void on_field_impl(http::field name, string_view, string_view value, error_code&) override {
+  void on_field_impl(http::field name, string_view name_text, string_view value,
+                     error_code&) override {
     if (!lies_in_head(value)) folded = true;
     switch (name) {
       case http::field::host: ++hosts; break;
@@ -90,8 +95,15 @@ class head_parser : public http::basic_parser<true> {
       case http::field::if_modified_since: made.when.if_modified_since = view(value); break;
       case http::field::if_unmodified_since: made.when.if_unmodified_since = view(value); break;
       case http::field::if_range: made.when.if_range = view(value); break;
-      default: break;
+      default: other_field(view(name_text), view(value)); break;
     }
+  }
+
+  // Fields that Beast has no name for.
+  void other_field(std::string_view name, std::string_view value) {
+    if (is_word(name, "Content-Digest")) append_to_list(made.content_digest, value);
+    if (is_word(name, "Repr-Digest")) append_to_list(made.repr_digest, value);
+    if (is_word(name, "Want-Repr-Digest")) append_to_list(made.want_repr_digest, value);
   }
 
   void condition(std::string& list, string_view value) {

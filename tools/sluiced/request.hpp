@@ -28,6 +28,9 @@ struct request {
   std::optional<std::uint64_t> content_length;
   std::string range;
   conditions when;
+  std::optional<std::string> content_digest;  // RFC 9530, as sent; digest.hpp takes them apart
+  std::optional<std::string> repr_digest;
+  std::string want_repr_digest;
 
   [[nodiscard]] bool has_body() const { return chunked || content_length.value_or(0) > 0; }
 };

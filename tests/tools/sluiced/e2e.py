@@ -18,6 +18,7 @@ import traceback
 sys.dont_write_bytecode = True
 
 import cases_abuse  # noqa: E402,F401  (importing registers the cases)
+import cases_digests  # noqa: E402,F401
 import cases_limits  # noqa: E402,F401
 import cases_protocol  # noqa: E402,F401
 import cases_system  # noqa: E402,F401

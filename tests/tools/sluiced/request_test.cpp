@@ -39,6 +39,21 @@ TEST_CASE("a request is taken apart") {
   CHECK(asked->range == "bytes=0-1");
 }
 
+TEST_CASE("digest fields are kept as they were sent, several lines as one list") {
+  const auto asked = parse(
+      put_with("Content-Length: 0\r\nrepr-digest: a=1\r\nRepr-Digest: b=2\r\n"
+               "CONTENT-DIGEST: \r\nWant-Repr-Digest: sha-256=5\r\nWant-Repr-Digest: x=1\r\n"));
+  REQUIRE(asked);
+  CHECK(asked->repr_digest == "a=1, b=2");
+  CHECK(asked->content_digest == "");
+  CHECK(asked->want_repr_digest == "sha-256=5, x=1");
+  const auto without = parse(put_with("Content-Length: 0\r\nDigest: a=1\r\n"));
+  REQUIRE(without);
+  CHECK_FALSE(without->repr_digest.has_value());
+  CHECK_FALSE(without->content_digest.has_value());
+  CHECK(without->want_repr_digest.empty());
+}
+
 TEST_CASE("methods are told apart by case") {
   CHECK(parse("GET / HTTP/1.1\r\nHost: a\r\n\r\n")->method == method::get);
   CHECK(parse("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")->method == method::head);

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 # Okabe and Ito's colours, told apart by colour-blind readers; dashes and points differ as well.
 COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000', '#882255',
-           '#8c8c00', '#7f7f7f']
+           '#8c8c00', '#7f7f7f', '#117733', '#332288']
 MISSING = '?'
 
 
@@ -82,7 +82,7 @@ def style(label, at, spread=False):
     colour = f'lc rgb "{COLOURS[at]}"'
     if spread:
         return f'{colour} lw 1 dt 1 pt 0'
-    points = [7, 5, 9, 11, 13, 4, 6, 8, 10, 12]
+    points = [7, 5, 9, 11, 13, 4, 6, 8, 10, 12, 1, 2]
     line = 'lw 3 dt 1' if label.startswith('sluice') else f'lw 1.5 dt {1 + at % 5}'
     return f'{colour} {line} pt {points[at]} ps 0.9'
 

@@ -85,6 +85,7 @@ const std::vector<way> durable_ways = {
     {.name = "sluice", .peer = "serve"},
     {.name = "recv_write_threads", .peer = "recv_write_threads", .connections_max = 1024},
     {.name = "sluiced PUT", .peer = "sluiced"},
+    {.name = "nginx PUT, no sync", .peer = "nginx", .durable = false},
     network_limit,
 };
 

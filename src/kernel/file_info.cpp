@@ -8,6 +8,7 @@
 
 #include <cstring>
 #include <limits>
+#include <string>
 
 #include "kernel/uapi.hpp"
 
@@ -51,6 +52,12 @@ int set_direct(int fd, bool on) {
   return ::fcntl(fd, F_SETFL, wanted) == 0 ? 0 : errno;
 }
 
+int reopen_direct(int fd) {
+  const std::string by_descriptor = "/proc/self/fd/" + std::to_string(fd);
+  const int opened = ::open(by_descriptor.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC);
+  return opened >= 0 ? opened : -errno;
+}
+
 result<inode_info> inode_of(int fd) {
   struct stat info{};
   if (::fstat(fd, &info) != 0) return fail(errno, "fstat");
@@ -79,6 +86,11 @@ const char* syncfs_distrust(int fd) {
     case TMPFS_MAGIC: return nullptr;
     default: return "syncfs of this filesystem is not known to make files durable";
   }
+}
+
+bool is_writable(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
 }
 
 bool is_append(int fd) {

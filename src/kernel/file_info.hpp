@@ -21,6 +21,11 @@ struct direct_alignment {
 // Switches O_DIRECT of an open descriptor: 0 or an errno (EINVAL where the filesystem cannot).
 [[nodiscard]] int set_direct(int fd, bool on);
 
+// Opens the file of a descriptor once more, for writing by O_DIRECT only, with flags of its own
+// (kernel-notes/reopened_file_has_own_flags.md): the new descriptor, or -errno (EINVAL where the
+// filesystem cannot). May wait for a network filesystem.
+[[nodiscard]] int reopen_direct(int fd);
+
 struct inode_info {
   std::uint64_t bytes = 0;
   std::uint64_t inode = 0;
@@ -38,6 +43,9 @@ struct inode_info {
 // made, or null: it does. FUSE does not even tell its daemon, and of other filesystems nobody has
 // looked (kernel-notes/syncfs_error_per_descriptor.md).
 [[nodiscard]] const char* syncfs_distrust(int fd);
+
+// Whether the descriptor was opened for writing.
+[[nodiscard]] bool is_writable(int fd);
 
 // Whether the descriptor was opened with O_APPEND (kernel-notes/append_ignores_offset.md).
 [[nodiscard]] bool is_append(int fd);

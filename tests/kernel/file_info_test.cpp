@@ -66,6 +66,35 @@ TEST_CASE("O_DIRECT is switched on and off, and the other flags stay") {
   CHECK(set_direct(-1, true) == EBADF);
 }
 
+TEST_CASE("a file opened again for direct writing has flags of its own") {
+  const support::temp_dir dir;
+  const unique_fd fd(dir.open("file"));
+  const int again = reopen_direct(fd.get());
+  if (again == -EINVAL) {
+    MESSAGE("no O_DIRECT here");
+    return;
+  }
+  REQUIRE(again >= 0);
+  const unique_fd direct(again);
+  CHECK(is_direct(direct.get()));
+  CHECK_FALSE(is_direct(fd.get()));
+  CHECK(inode_of(direct.get())->inode == inode_of(fd.get())->inode);
+  CHECK(::fcntl(direct.get(), F_GETFD) == FD_CLOEXEC);
+  CHECK(is_writable(direct.get()));
+  CHECK(reopen_direct(-1) == -ENOENT);
+}
+
+TEST_CASE("what is open for reading only is not writable") {
+  const support::temp_dir dir;
+  const unique_fd both(dir.open("file"));
+  const unique_fd reading(dir.open("file", O_RDONLY));
+  const unique_fd writing(dir.open("file", O_WRONLY));
+  CHECK(is_writable(both.get()));
+  CHECK(is_writable(writing.get()));
+  CHECK_FALSE(is_writable(reading.get()));
+  CHECK_FALSE(is_writable(-1));
+}
+
 TEST_CASE("an inode tells size, number, kind and time of change") {
   const support::temp_dir dir;
   const unique_fd fd(dir.open("file"));

@@ -35,10 +35,12 @@ task<result<void>> commit_in(committer& with, lane_key lane, file_state& state, 
 
 }  // namespace
 
-task<result<void>> file::commit() {
-  const lane_key own{lane_kind::file, 0, reinterpret_cast<std::uintptr_t>(state_.get())};
-  co_return co_await commit_in(committer_of(state_->core), own, *state_, 0, modified::as_written);
+task<result<void>> commit_writes(file_state& state) {
+  const lane_key own{lane_kind::file, 0, reinterpret_cast<std::uintptr_t>(&state)};
+  co_return co_await commit_in(committer_of(state.core), own, state, 0, modified::as_written);
 }
+
+task<result<void>> file::commit() { return commit_writes(*state_); }
 
 task<result<void>> commit_to_publish(file_state& state, const kernel::inode_info& inode,
                                      modified when) {

@@ -15,6 +15,9 @@ struct file_state;
 // The descriptor stays open until the answer.
 [[nodiscard]] task<result<void>> sync_directory(engine_core& core, int directory_fd);
 
+// file::commit, for who has no `file` at hand.
+[[nodiscard]] task<result<void>> commit_writes(file_state& state);
+
 // As file::commit, for a file whose name is given and synced next: it may share a syncfs.
 [[nodiscard]] task<result<void>> commit_to_publish(file_state& state,
                                                    const kernel::inode_info& inode, modified when);

@@ -6,6 +6,7 @@
 
 #include "conformance/suite.hpp"
 #include "conformance/upload.hpp"
+#include "sluice/block_writer.hpp"
 
 namespace {
 
@@ -132,6 +133,26 @@ std::uint64_t send(world& w, std::uint64_t length) {
 // its blocks there are 200 more.
 constexpr std::uint64_t worker_more = 8;
 
+// Posts 16 KiB blocks of `length` in all, from back to front within 1 MiB, and flushes.
+sluice::task<sluice::result<void>> post_blocks(sluice::engine& e, sluice::block_writer& to,
+                                               std::uint64_t length) {
+  constexpr std::uint64_t payload = 16 << 10;
+  for (std::uint64_t i = 0; i < length / payload; ++i) {
+    sluice::lease_await leasing = e.acquire_block();
+    sluice::result<sluice::lease> leased = co_await leasing;
+    if (!leased) co_return std::unexpected(leased.error());
+    while (!to.has_room()) {
+      const sluice::result<void> roomy = co_await to.room();
+      if (!roomy) co_return roomy;
+    }
+    const auto bytes = std::as_bytes(leased->bytes()).first(payload);
+    const std::uint64_t index = i / 64 * 64 + (63 - i % 64);
+    const sluice::result<void> posted = to.post(std::move(*leased), bytes, index * payload);
+    if (!posted) co_return posted;
+  }
+  co_return co_await to.flush();
+}
+
 std::vector<std::string> paths_of(const setting& on) {
   if (on.direct) return {"direct", "copy"};
   return {"copy"};
@@ -194,5 +215,32 @@ TEST_CASE("a long download allocates no more than a short one") {
       CHECK(large <= small + worker_more);
       CHECK(small < 200);
     }
+  }
+}
+
+TEST_CASE("posting many blocks allocates no more than posting few") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.memory.block_bytes", "16K"}});
+    make_file(w.at("file"), {});
+    const int fd = ::open(w.at("file").c_str(), O_RDWR | O_CLOEXEC);
+    REQUIRE(fd >= 0);
+    sluice::result<sluice::file> into = sluice::file::adopt(w.engine(), fd);
+    REQUIRE(into.has_value());
+    std::optional<sluice::block_writer> writer;
+    const auto open = [](sluice::file& f,
+                         std::optional<sluice::block_writer>& made) -> sluice::task<int> {
+      sluice::result<sluice::block_writer> opened = co_await sluice::block_writer::open(f);
+      if (opened) made = std::move(*opened);
+      co_return opened ? 0 : opened.error().code;
+    };
+    REQUIRE(w.run(open(*into, writer)) == 0);
+    for (int i = 0; i < 3; ++i) count_allocations(w, post_blocks(w.engine(), *writer, 32 * mib));
+    const std::uint64_t small = count_allocations(w, post_blocks(w.engine(), *writer, 4 * mib));
+    const std::uint64_t large = count_allocations(w, post_blocks(w.engine(), *writer, 32 * mib));
+    CAPTURE(small);
+    CAPTURE(large);
+    CHECK(large <= small + worker_more + 8);  // and a chunk of nodes, for more blocks at once
+    CHECK(small < 20);
   }
 }

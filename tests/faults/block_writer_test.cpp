@@ -1,0 +1,222 @@
+// Block writers on a disk that fails, takes less than it was given, or hangs.
+#include "sluice/block_writer.hpp"
+
+#include "faults/disk.hpp"
+
+REGISTER_LISTENER("failure_count", 1, faults::failure_count);
+
+namespace {
+
+using namespace faults;
+using namespace std::chrono_literals;
+using sluice::block_access;
+using sluice::block_writer;
+using support::request_kind;
+
+constexpr std::uint64_t blocks = 8;
+constexpr std::uint64_t bytes_in_all = blocks * block_bytes;
+constexpr std::array errors{EIO, ENOSPC, EDQUOT};
+
+// One way to carry the writes.
+struct carriage {
+  std::string backend;
+  block_access access;
+};
+
+std::string name(const carriage& c) {
+  return c.backend + (c.access == block_access::automatic ? ", direct" : ", page cache");
+}
+
+std::vector<carriage> every_carriage() {
+  std::vector<carriage> all;
+  for (const std::string& backend : support::backends()) {
+    all.push_back({backend, block_access::page_cache});
+    all.push_back({backend, block_access::automatic});
+  }
+  return all;
+}
+
+// An engine with a writer whose every block is a write, so that the k-th request is the k-th of
+// them or near.
+class writing_world : public conformance::world {
+ public:
+  writing_world(support::fault_fs& disk, const carriage& c)
+      : world(conformance::setting{name(c), c.backend, disk.mount_point(), true, ""},
+              {{"sluice.memory.block_bytes", "64K"},
+               {"sluice.write.depth", "2"},
+               {"sluice.write.delay_us", "10000000"}}),
+        access_(c.access) {}
+
+  sluice::file create(const std::string& path) {
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    REQUIRE(fd >= 0);
+    sluice::result<sluice::file> made = sluice::file::adopt(engine(), fd);
+    REQUIRE(made.has_value());
+    return std::move(*made);
+  }
+  block_writer writer_of(sluice::file& into) {
+    const sluice::block_writer_options options{.merge_bytes = block_bytes, .access = access_};
+    const auto open =
+        [](sluice::file& f,
+           sluice::block_writer_options o) -> sluice::task<sluice::result<block_writer>> {
+      co_return co_await block_writer::open(f, o);
+    };
+    sluice::result<block_writer> made = run(open(into, options));
+    REQUIRE(made.has_value());
+    return std::move(*made);
+  }
+  // 0, or what post says.
+  int post(block_writer& to, std::uint64_t offset) {
+    sluice::lease block = engine().core().blocks().try_take();
+    REQUIRE(block);
+    support::fill_pattern(block.bytes(), 1, offset);
+    const auto bytes = std::as_bytes(block.bytes());
+    const sluice::result<void> posted = to.post(std::move(block), bytes, offset);
+    return posted ? 0 : posted.error().code;
+  }
+  // Posts the blocks, the odd ones first.
+  void post_all(block_writer& to) {
+    for (const std::uint64_t first : {1U, 0U}) {
+      for (std::uint64_t i = first; i < blocks; i += 2) CHECK(post(to, i * block_bytes) == 0);
+    }
+  }
+  static sluice::task<int> flushed(block_writer& w, std::uint64_t offset, std::uint64_t length) {
+    const sluice::result<void> done = co_await w.flush(offset, length);
+    co_return done ? 0 : done.error().code;
+  }
+  int flush(block_writer& w) { return run(flushed(w, 0, sluice::op_no_offset)); }
+
+ private:
+  block_access access_;
+};
+
+template <class Body>
+void in_every_carriage(support::fault_fs_options options, Body body) {
+  on_fault_fs(options, [&](support::fault_fs& disk) {
+    for (const carriage& c : every_carriage()) {
+      CAPTURE(name(c));
+      writing_world w(disk, c);
+      body(disk, w, c);
+    }
+  });
+}
+
+bool is_whole(const std::string& path) {
+  const std::vector<std::byte> content = conformance::content_of(path);
+  return content.size() == bytes_in_all && support::is_pattern(content, 1, 0);
+}
+
+}  // namespace
+
+TEST_CASE("whichever write fails, its error is the writer's end, and a new writer begins afresh") {
+  in_every_carriage({}, [](support::fault_fs& disk, writing_world& w, const carriage&) {
+    sluice::file into = w.create(w.at("file"));
+    for (std::uint64_t k = 1; k <= blocks; ++k) {
+      CAPTURE(k);
+      const int error = errors[k % errors.size()];
+      disk.orders().reset();
+      disk.orders().fail(request_kind::write, k, error);
+      {
+        block_writer writer = w.writer_of(into);
+        w.post_all(writer);
+        CHECK(w.flush(writer) == error);
+        CHECK(w.flush(writer) == error);
+        CHECK(w.post(writer, 0) == error);
+      }
+      w.settle();  // every block is back
+      block_writer again = w.writer_of(into);
+      w.post_all(again);
+      CHECK(w.flush(again) == 0);
+      CHECK(is_whole(w.at("file")));
+    }
+  });
+}
+
+TEST_CASE("a disk that fails from some write on fails the writer once") {
+  in_every_carriage({}, [](support::fault_fs& disk, writing_world& w, const carriage&) {
+    disk.orders().reset();
+    disk.orders().fail(request_kind::write, 3, 1 << 30, ENOSPC);
+    sluice::file into = w.create(w.at("file"));
+    block_writer writer = w.writer_of(into);
+    w.post_all(writer);
+    CHECK(w.flush(writer) == ENOSPC);
+    CHECK(w.counter("sluice.write.failures") <= 2);  // the depth: none was begun afterwards
+  });
+}
+
+// Not direct on the ring: see faults/short_writes_test.cpp.
+TEST_CASE("the file is byte-exact when every second write is cut to any size") {
+  const support::fault_fs_options options{.direct_io = true, .wait_for_direct = true};
+  in_every_carriage(options, [](support::fault_fs& disk, writing_world& w, const carriage& c) {
+    if (c.backend == "ring" && c.access == block_access::automatic) return;
+    for (const std::uint32_t short_bytes : {1U, 511U, 4096U, 4097U, 65'535U}) {
+      CAPTURE(short_bytes);
+      disk.orders().reset();
+      disk.orders().short_bytes = short_bytes;
+      disk.orders().short_every = 2;
+      sluice::file into = w.create(w.at("file"));
+      block_writer writer = w.writer_of(into);
+      w.post_all(writer);
+      CHECK(w.flush(writer) == 0);
+      CHECK(is_whole(w.at("file")));
+      CHECK(disk.orders().shortened.load() > 0);
+    }
+  });
+}
+
+TEST_CASE("direct writes are direct and aligned, the odd ones between them are not") {
+  in_every_carriage({}, [](support::fault_fs& disk, writing_world& w, const carriage& c) {
+    disk.orders().reset();
+    disk.orders().direct_unit = 4096;
+    sluice::file into = w.create(w.at("file"));
+    block_writer writer = w.writer_of(into);
+    w.post_all(writer);
+    sluice::lease block = w.engine().core().blocks().try_take();
+    support::fill_pattern(block.bytes(), 1, 1000);
+    const auto odd = std::as_bytes(block.bytes()).first(5000);
+    CHECK(writer.post(std::move(block), odd, 1000).has_value());
+    CHECK(w.flush(writer) == 0);
+    CHECK(is_whole(w.at("file")));
+    CHECK(disk.orders().misaligned.load() == 0);
+    CHECK((disk.orders().direct_writes.load() > 0) == (c.access == block_access::automatic));
+  });
+}
+
+TEST_CASE("while the disk hangs, blocks are read, other disks are written, and the writer may go") {
+  in_every_carriage({}, [](support::fault_fs& disk, writing_world& w, const carriage&) {
+    const std::unique_ptr<support::temp_dir> healthy =
+        conformance::temp_dir_in(std::filesystem::current_path().string());
+    {
+      sluice::file into = w.create(w.at("file"));
+      sluice::file elsewhere = w.create(healthy->at("file"));
+      // A direct write that makes the file longer holds up who submits it, on FUSE.
+      REQUIRE(::ftruncate(into.fd(), bytes_in_all) == 0);
+      std::optional<block_writer> writer(w.writer_of(into));
+      block_writer other = w.writer_of(elsewhere);
+      disk.orders().reset();
+      disk.orders().of(request_kind::write).stop_at = 1;
+      std::optional<int> told;
+      w.post_all(*writer);
+      const sluice::task_handle flushing = w.engine().start(
+          writing_world::flushed(*writer, 0, bytes_in_all), [&told](int c) { told = c; });
+      w.until([&disk] { return disk.has_stopped(0ms); });
+
+      w.post_all(other);
+      CHECK(w.flush(other) == 0);
+      CHECK(is_whole(healthy->at("file")));
+      std::vector<std::byte> seen(bytes_in_all);
+      CHECK(writer->try_read(seen, 0));
+      CHECK(support::is_pattern(seen, 1, 0));
+      CHECK_FALSE(told.has_value());
+
+      w.engine().cancel(flushing);
+      w.until([&told] { return told.has_value(); });
+      CHECK(*told == ECANCELED);
+      writer.reset();
+      for (int i = 0; i < 3; ++i) w.engine().run_once(1ms);
+      CHECK(w.counter("sluice.memory.leases_in_use") == 2);  // the depth: the kernel has them
+    }
+    disk.resume();
+    w.settle();
+  });
+}

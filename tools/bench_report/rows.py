@@ -19,6 +19,7 @@ CASES = {
     'latency': 'Latency: open loop, timed from the scheduled start',
     'start': 'Start: from exec to listening',
     'gets': 'Gets: 16 KiB objects over keep-alive HTTP',
+    'out_of_order': 'Out of order: 16 KiB blocks of one large file, from memory to disk',
 }
 
 

@@ -16,6 +16,8 @@ constexpr std::array table = {
                run_latency},
     bench_case{"start", "from exec to `listening`", run_start},
     bench_case{"gets", "16 KiB GETs over 32 keep-alive connections", run_gets},
+    bench_case{"out_of_order", "16 KiB blocks of one file in random order -> disk",
+               run_out_of_order},
 };
 
 }  // namespace

@@ -67,7 +67,7 @@ void describe(CLI::App& app, command_line& given) {
 void show_cases(std::FILE* where) {
   fmt::print(where, "cases:\n");
   for (const bench::bench_case& one : bench::cases()) {
-    fmt::print(where, "  {:<10}{}\n", one.name, one.what);
+    fmt::print(where, "  {:<14}{}\n", one.name, one.what);
   }
 }
 

@@ -33,6 +33,7 @@ constexpr column known_columns[] = {
     {"io_wq_per_mib", "io-wq/MiB", 2, 1},
     {"copies_measured", "copies", 2, 1},
     {"context_switches", "switches", 0, 1},
+    {"write_bytes_mean", "write KiB", 0, 1.0 / 1024},
     {"peak_rss_bytes", "peak MiB", 1, 1.0 / (1024 * 1024)},
     {"rss_bytes", "RSS MiB", 1, 1.0 / (1024 * 1024)},
     {"start_ms", "start ms", 2, 1},

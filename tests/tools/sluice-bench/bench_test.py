@@ -21,7 +21,7 @@ import unittest
 
 BENCH = pathlib.Path(sys.argv[1]).resolve()
 MIB, GIB = 1 << 20, 1 << 30
-CASES = ['receive', 'send', 'durable', 'idle', 'latency', 'start', 'gets']
+CASES = ['receive', 'send', 'durable', 'idle', 'latency', 'start', 'gets', 'out_of_order']
 WAIT_S = 500
 ROW_KEYS = {'way', 'peer', 'ours', 'storage', 'durable', 'bytes', 'object_bytes', 'connections',
             'runs', 'median', 'iqr', 'verified', 'receipt', 'copies_measured', 'unavailable',

@@ -11,6 +11,12 @@ bool path_locks::take_or_queue(turn& wanted) {
   return free;
 }
 
+std::optional<path_locks::hold> path_locks::try_hold(std::string path) {
+  const std::lock_guard lock(guard_);
+  if (!held_.try_emplace(path).second) return std::nullopt;
+  return hold(*this, std::move(path));
+}
+
 // The path goes from hand to hand: it stays in the map while anybody waits for it.
 void path_locks::release(const std::string& path) {
   const std::lock_guard lock(guard_);

@@ -6,6 +6,7 @@
 #include <coroutine>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -33,8 +34,8 @@ class path_locks {
   };
 
   // Named and awaited once, by a task of `home` and on its thread; yields the hold. First come,
-  // first served. No deadline, and a cancelled task waits too: who holds the path does nothing but
-  // name files, and lets go when that ends or is cancelled.
+  // first served. No deadline, and a cancelled task waits too: who holds the path names and removes
+  // files and syncs small ones and directories, and lets go when that has ended.
   class [[nodiscard]] turn : public boost::intrusive::list_base_hook<> {
    public:
     turn(path_locks& of, sluice::engine& home, std::string path)
@@ -56,6 +57,9 @@ class path_locks {
     std::string path_;
     std::coroutine_handle<> frame_;
   };
+
+  // The hold when nobody has the path, nothing otherwise; does not wait.
+  [[nodiscard]] std::optional<hold> try_hold(std::string path);
 
  private:
   using queue = boost::intrusive::list<turn>;

@@ -187,11 +187,12 @@ std::int64_t stamp(void* subject) {
   return 0;
 }
 
-sluice::task<void> set_time_and_digests(exchange& x, sluice::file& of,
+// False when there was no worker for it.
+sluice::task<bool> set_time_and_digests(exchange& x, sluice::file& of,
                                         const std::vector<digest>& verified) {
   finishing_touch touch{of, verified};
   const auto stamped = co_await x.home.engine().run_on_worker(stamp, &touch);
-  static_cast<void>(stamped);
+  co_return stamped.has_value();
 }
 
 // Replaces what has the name, or makes it where nothing has; what others than this server make or
@@ -252,25 +253,24 @@ sluice::task<checked> publish_in_steps(exchange& x, sluice::file& from, destinat
   co_return checked{};
 }
 
-// Nothing is to be looked at or made between the data and the name: others who change this name
-// wait for the syncs.
-sluice::task<checked> publish_at_once(exchange& x, sluice::file& from, destination& to,
-                                      std::string_view& held) {
-  const sluice::publish_options options{.wanted = to.wanted, .when = to.when};
-  path_locks::turn mine(x.home.locks(), x.home.engine(), x.where.path);
-  const path_locks::hold alone = co_await mine;
-  co_return co_await give_name(x, from, to, options, held);
+// Small uploads have their hand-overs to other threads cost as much as their syncs.
+constexpr std::uint64_t at_once_bytes_max = 1 << 20;
+
+// Nothing is to be looked at or made between the data and the name, and nobody waits for the path:
+// then all of it may be one call of a worker. Who comes meanwhile and wants the path waits for the
+// syncs, so they must be short.
+bool is_for_at_once(const exchange& x, const destination& to, const sluice::receipt& moved) {
+  return to.wanted == sluice::durability::durable && to.missing.empty() &&
+         !x.asked.when.guards_change() && moved.bytes <= at_once_bytes_max;
 }
 
 sluice::task<checked> publish_upload(exchange& x, sluice::file& from, destination& to,
-                                     const digest_check& check, std::string_view& held) {
-  if (!check.verified().empty()) {
-    co_await set_time_and_digests(x, from, check.verified());
-    to.when = sluice::modified::as_written;
+                                     const sluice::receipt& moved, std::string_view& held) {
+  if (is_for_at_once(x, to, moved)) {
+    const std::optional<path_locks::hold> alone = x.home.locks().try_hold(x.where.path);
+    const sluice::publish_options options{.wanted = to.wanted, .when = to.when};
+    if (alone) co_return co_await give_name(x, from, to, options, held);
   }
-  const bool at_once = to.wanted == sluice::durability::durable && to.missing.empty() &&
-                       !x.asked.when.guards_change();
-  if (at_once) co_return co_await publish_at_once(x, from, to, held);
   co_return co_await publish_in_steps(x, from, to, held);
 }
 
@@ -297,8 +297,12 @@ sluice::task<answer> upload(exchange& x, destination& to, digest_check& check) {
   sluice::receipt moved;
   done = co_await receive_body(x, into, check, moved);
   if (!done) co_return std::move(done.error());
+  if (!check.verified().empty()) {
+    const bool dated = co_await set_time_and_digests(x, into, check.verified());
+    if (dated) to.when = sluice::modified::as_written;
+  }
   std::string_view held = "none";
-  done = co_await publish_upload(x, into, to, check, held);
+  done = co_await publish_upload(x, into, to, moved, held);
   if (!done) co_return with_receipt(std::move(done.error()), moved, held).error();
   co_return answer_published(x, into, to, check, moved);
 }

@@ -130,6 +130,7 @@ def an_old_reader_keeps_the_old_file(bench):
 @case
 def the_last_of_many_uploads_of_one_name_wins_whole(bench):
     bodies = [content(300_000, seed=10 + i) for i in range(8)]
+    bench.shared.ask_for(201, 'PUT', '/race/first', body=b'makes the directory')
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda b: bench.shared.ask('PUT', '/race/x', body=b), bodies))
     statuses = sorted(a.status for a in answers)

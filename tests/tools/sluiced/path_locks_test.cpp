@@ -54,6 +54,16 @@ sluice::task<void> hold_for(sluice::engine& home, path_locks& locks, std::string
 
 }  // namespace
 
+TEST_CASE("a path that somebody holds is not to be had at once") {
+  path_locks locks;
+  std::optional<path_locks::hold> first = locks.try_hold("a");
+  REQUIRE(first.has_value());
+  CHECK_FALSE(locks.try_hold("a").has_value());
+  CHECK(locks.try_hold("b").has_value());
+  first.reset();
+  CHECK(locks.try_hold("a").has_value());
+}
+
 TEST_CASE("one at a time holds a path, whatever engine it runs on") {
   for (const std::string& backend : support::backends()) {
     CAPTURE(backend);

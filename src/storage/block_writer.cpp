@@ -10,6 +10,7 @@
 #include <limits>
 #include <utility>
 
+#include "ops/table.hpp"
 #include "storage/commit.hpp"
 #include "storage/file_state.hpp"
 #include "storage/write_batcher.hpp"
@@ -104,11 +105,7 @@ task<result<block_writer>> block_writer::open(file& into, block_writer_options o
   kernel::unique_fd direct;
   reopening again{file.fd.get(), {}};
   if (options.access == block_access::automatic && core.tried().proc_self_fd) {
-    op_request request;
-    request.kind = op_kind::call;
-    request.function = reopen;
-    request.data = &again;
-    op_await opening(core.loop(), request);
+    op_await opening(core.loop(), call_of(reopen, &again));
     const result<std::size_t> opened = co_await opening;
     if (!opened && opened.error().code == ECANCELED) co_return std::unexpected(opened.error());
     if (opened) direct.reset(static_cast<int>(*opened));

@@ -11,9 +11,7 @@
 
 namespace sluice {
 
-bool is_lost_sync(int failure) {
-  return failure != ECANCELED && failure != ETIMEDOUT && failure != code::no_thread;
-}
+bool is_lost_sync(int failure) { return failure != ECANCELED && failure != code::no_thread; }
 
 committer& committer_of(engine_core& core) {
   std::unique_ptr<engine_part>& part = core.storage_part();
@@ -91,9 +89,9 @@ void committer::note_sync(int fd, std::int64_t outcome) {
   }
 }
 
-bool committer::is_for_solo() const {
-  return solos_ < knobs_.solo_max && lanes_.empty() && knobs_.delay_us == 0 &&
-         knobs_.grouping != tuning::grouping_choice::filesystem;
+bool committer::is_for_solo(std::uint64_t workers) const {
+  return solos_ < std::min<std::uint64_t>(knobs_.solo_max, workers) && lanes_.empty() &&
+         knobs_.delay_us == 0 && knobs_.grouping != tuning::grouping_choice::filesystem;
 }
 
 // Whatever failed, ENOSPC and EDQUOT included: the kernel may have dropped pages that others on the

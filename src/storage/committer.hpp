@@ -1,6 +1,7 @@
 // Makes data and names durable for many at once, and knows where durability was lost.
 //
-//   a publish    data -> name -> directory, each step in a lane (storage/sync_lane.hpp)
+//   a publish    data -> name -> directory, each step in a lane (storage/sync_lane.hpp); or solo,
+//                all by one worker beside the lanes, while few publish
 //   data         grouping=each, large files, filesystems whose syncfs is not known to be enough:
 //                lane_kind::file. Else lane_kind::filesystem, one syncfs for all that wait there.
 //   a commit     lane_kind::file, always: syncfs may leave overwritten blocks in the cache of the
@@ -73,8 +74,9 @@ class committer final : public engine_part, private lane_host {
     committer& on_;
   };
   // Whether a publish is better off by itself than in the lanes (sluice.commit.solo_max): few are
-  // under way, and a hand-over from lane to lane costs each more than sharing saves.
-  [[nodiscard]] bool is_for_solo() const;
+  // under way, and a hand-over from lane to lane costs each more than sharing saves. At most
+  // `workers` of them: a disk that hangs must leave some for others.
+  [[nodiscard]] bool is_for_solo(std::uint64_t workers) const;
   // What a sync said: counts it, and distrusts its filesystem when it was lost.
   void note_sync(int fd, std::int64_t outcome);
 

@@ -102,9 +102,9 @@ result<void> published_solo(file_state& state, const solo_publish& p, int direct
 
 task<result<void>> publish_solo(file_state& state, int directory_fd, const std::string& last_name,
                                 const publish_options& options) {
+  state.core.counters().commit.waiters.add();
   if (state.durability_lost)
     co_return fail(code::durability_unknown, "fdatasync", "publish: an earlier sync failed");
-  state.core.counters().commit.waiters.add();
   const committer::solo held(committer_of(state.core));
   solo_publish all{.name = naming_of(state, directory_fd, last_name, options.existing),
                    .when = options.when};
@@ -153,7 +153,8 @@ task<result<void>> publish(file& of, directory& in, std::string last_name,
   const result<void> sound = check(state, last_name, *inode);
   if (!sound) co_return sound;
   const bool durable = options.wanted == durability::durable;
-  if (durable && committer_of(state.core).is_for_solo()) {
+  const std::uint64_t workers = state.core.values().pool.threads / 2;
+  if (durable && committer_of(state.core).is_for_solo(workers)) {
     co_return co_await publish_solo(state, in.fd(), last_name, options);
   }
   if (durable) {

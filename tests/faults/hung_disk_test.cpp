@@ -25,7 +25,8 @@ class hung_upload {
                {{"sluice.memory.block_bytes", "64K"},
                 {"sluice.receive.path", how.path},
                 {"sluice.receive.depth", "3"},
-                {"sluice.storage.preallocate", how.preallocate}}) {
+                {"sluice.storage.preallocate", how.preallocate},
+                {"sluice.commit.solo_max", how.shares ? "0" : "1"}}) {
     disk_.orders().reset();
     disk_.orders().of(kind).stop_at = ordinal;
     handle_ = begin(world_.folder().path(), hung_, told_);

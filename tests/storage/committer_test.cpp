@@ -122,6 +122,33 @@ TEST_CASE("on_failure=fail_engine refuses everything, and clearing does not help
   CHECK(b.commits.refuses_somewhere());
 }
 
+TEST_CASE("a publish goes solo while few do, nobody is in a lane and none is to be delayed") {
+  const support::temp_dir dir;
+  bench b;
+  b.knobs.solo_max = 2;
+  CHECK(b.commits.is_for_solo(8));
+  CHECK_FALSE(b.commits.is_for_solo(0));
+  {
+    const committer::solo first(b.commits);
+    CHECK(b.commits.is_for_solo(8));
+    CHECK_FALSE(b.commits.is_for_solo(1));
+    const committer::solo second(b.commits);
+    CHECK_FALSE(b.commits.is_for_solo(8));
+  }
+  CHECK(b.commits.is_for_solo(8));
+  b.knobs.delay_us = 1;
+  CHECK_FALSE(b.commits.is_for_solo(8));
+  b.knobs.delay_us = 0;
+  b.knobs.grouping = tuning::grouping_choice::filesystem;
+  CHECK_FALSE(b.commits.is_for_solo(8));
+  b.knobs.grouping = tuning::grouping_choice::automatic;
+  b.backend.script({0});
+  b.start(directory_one, dir.fd());
+  CHECK_FALSE(b.commits.is_for_solo(8));
+  b.turns();
+  CHECK(b.commits.is_for_solo(8));
+}
+
 TEST_CASE("a sync that no thread could be found for is not a lost one") {
   const support::temp_dir dir;
   bench b;
@@ -133,7 +160,7 @@ TEST_CASE("a sync that no thread could be found for is not a lost one") {
   CHECK(b.counters.commit.syncs.get() == 0);
   CHECK_FALSE(b.commits.refuses_somewhere());
   CHECK_FALSE(is_lost_sync(code::no_thread));
-  CHECK_FALSE(is_lost_sync(ETIMEDOUT));
+  CHECK(is_lost_sync(ETIMEDOUT));  // of a disk or a server: no sync has a deadline of ours
   CHECK(is_lost_sync(EIO));
   CHECK(is_lost_sync(EDQUOT));
 }

@@ -45,7 +45,8 @@ def full_matrix(filesystems, backends, groupings, seed):
             for grouping in groupings:
                 named = {'filesystem': filesystem, 'backend': backend, 'grouping': grouping}
                 yield trial.Workload(**named, workers=1, rounds=60, seed=seed)
-                yield trial.Workload(**named, workers=8, names=24, rounds=20, seed=seed + 1)
+                yield trial.Workload(**named, workers=8, names=24, rounds=20, seed=seed + 1,
+                                     solo_max=0)
         for manner in trial.BROKEN:
             yield trial.Workload(filesystem, backends[0], manner=manner, seed=seed)
 
@@ -53,7 +54,9 @@ def full_matrix(filesystems, backends, groupings, seed):
 def short_matrix(filesystems, backends, seed):
     for filesystem in filesystems:
         for backend in backends:
-            yield trial.Workload(filesystem, backend, workers=4, rounds=8, seed=seed)
+            for solo_max in (0, 4):
+                yield trial.Workload(filesystem, backend, workers=4, rounds=8, seed=seed,
+                                     solo_max=solo_max)
         for manner in trial.BROKEN:
             yield trial.Workload(filesystem, backends[0], manner=manner, rounds=12, seed=seed)
 

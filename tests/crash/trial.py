@@ -46,15 +46,18 @@ class Workload(NamedTuple):
     names: int = 12
     rounds: int = 20     # of each worker
     seed: int = 1
+    solo_max: int = 4    # sluice.commit.solo_max; 0: all publishes in lanes
 
     def __str__(self):
         grouping = f', grouping {self.grouping}' if self.grouping else ''
-        return (f'{self.filesystem}, {self.backend}{grouping}, {self.manner}, '
+        lanes = '' if self.solo_max else ', all in lanes'
+        return (f'{self.filesystem}, {self.backend}{grouping}{lanes}, {self.manner}, '
                 f'{self.workers} x {self.rounds}, seed {self.seed}')
 
     def options(self):
         named = {'--backend': self.backend, '--manner': self.manner, '--seed': self.seed,
-                 '--names': self.names, '--rounds': self.rounds, '--workers': self.workers}
+                 '--names': self.names, '--rounds': self.rounds, '--workers': self.workers,
+                 '--solo-max': self.solo_max}
         if self.grouping:
             named['--grouping'] = self.grouping
         return [str(part) for pair in named.items() for part in pair]

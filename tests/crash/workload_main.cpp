@@ -2,6 +2,7 @@
 //
 //   crash_workload --root DIR --log BLOCK_LOG --journal FILE [--backend ring|pool]
 //     [--grouping WORD] [--manner MANNER] [--seed N] [--names N] [--rounds N] [--workers N]
+//     [--solo-max N]
 //
 // Each name belongs to one worker, so that its versions come one after the other; the workers run
 // at once. Manners, of which all but the first break the promise and must be caught:
@@ -75,6 +76,7 @@ sluice::knobs settings(const options& wanted) {
   }
   for (const auto& [name, value] : std::initializer_list<std::pair<const char*, std::string>>{
            {"sluice.backend", wanted.text("--backend", "auto")},
+           {"sluice.commit.solo_max", wanted.text("--solo-max", "4")},
            {"sluice.memory.arena_bytes", "16M"},
            {"sluice.memory.block_bytes", "64K"}}) {
     need(k.set(name, value));

@@ -63,7 +63,8 @@ plan plan_receive(const range_request& request, const kernel::direct_alignment& 
                     "forced by sluice.receive.path=splice");
     default: break;
   }
-  // Never splice by itself: it has not been shown to win (kernel-notes/splice_via.md).
+  // Never splice by itself: its one copy, into the page cache, costs more than both of the copy
+  // path's (kernel-notes/splice_via.md).
   if (request.length < knobs.direct_min_bytes) {
     return {path::copy, "auto: shorter than direct_min_bytes"};
   }

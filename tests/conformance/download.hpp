@@ -1,6 +1,7 @@
 // A download as a server would run it: a range of a file in the folder, to a peer with a script.
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,7 +36,7 @@ sent send_range(world& w, const sluice::send_options& options, Script script) {
   peer taker(ends.take_theirs(), [&s, script](int fd) { s.arrived = script(fd); });
   s.outcome = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(),
                                "source", options));
-  taker.join();
+  taker.join(w);
   w.settle();
   return s;
 }
@@ -47,15 +48,17 @@ inline sluice::send_options range(std::uint64_t offset, std::uint64_t length) {
   return options;
 }
 
-inline std::vector<std::byte> take_slowly(int fd) {
+inline std::vector<std::byte> take_with_pauses(int fd, std::chrono::microseconds pause) {
   std::vector<std::byte> taken;
   std::vector<std::byte> buffer(50'021);
   while (true) {
     const ssize_t got = ::recv(fd, buffer.data(), buffer.size(), 0);
     if (got <= 0) return taken;
     taken.insert(taken.end(), buffer.begin(), buffer.begin() + got);
-    std::this_thread::sleep_for(200us);
+    std::this_thread::sleep_for(pause);
   }
 }
+
+inline std::vector<std::byte> take_slowly(int fd) { return take_with_pauses(fd, 200us); }
 
 }  // namespace conformance

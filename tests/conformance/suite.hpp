@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -254,9 +255,10 @@ class peer {
  public:
   template <class Script>
   peer(int fd, Script script)
-      : thread_([fd, script = std::move(script)] {
+      : thread_([this, fd, script = std::move(script)] {
           script(fd);
           ::close(fd);
+          ended_ = true;
         }) {}
   peer(const peer&) = delete;
   peer& operator=(const peer&) = delete;
@@ -264,8 +266,15 @@ class peer {
   void join() {
     if (thread_.joinable()) thread_.join();
   }
+  // For one that waits for the end of the stream, which may need a turn of the loop: until then a
+  // request of the ring that has ended holds the socket, whose descriptor is closed already.
+  void join(world& w) {
+    w.until([this] { return ended_.load(); });
+    join();
+  }
 
  private:
+  std::atomic<bool> ended_{false};
   std::thread thread_;
 };
 

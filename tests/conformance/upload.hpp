@@ -64,7 +64,7 @@ uploaded upload_from(world& w, const sluice::receive_options& body, Script scrip
   peer sender(ends.take_theirs(), script);
   upload_request request{w.folder().path(), "body", body};
   uploaded u = w.run(receive_upload(w.engine(), adopt(w.engine(), ends.take_ours()), request));
-  sender.join();
+  sender.join(w);
   w.settle();
   return u;
 }

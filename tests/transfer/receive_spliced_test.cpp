@@ -122,7 +122,7 @@ TEST_CASE("cancelled after any number of turns, no byte gets into the next trans
           w.engine().cancel(handle);
           w.until([&told] { return told > 0; });
           CHECK(told == 1);
-          sender.join();
+          sender.join(w);
           if (last.outcome) {
             std::filesystem::remove(w.at("body"));
           } else {

@@ -259,7 +259,7 @@ TEST_CASE("many downloads share a few blocks and all of them finish") {
     CHECK(ended == downloads);
     w.engine().cancel_all();
     w.until([&w] { return w.engine().task_count() == 0; });
-    for (const auto& taker : takers) taker->join();
+    for (const auto& taker : takers) taker->join(w);
     CHECK(whole == downloads);
     for (const std::vector<std::byte>& a : arrived) CHECK(same_bytes(a, source));
   }
@@ -316,7 +316,7 @@ TEST_CASE("a download for which no block becomes free says ENOBUFS, before its h
     peer taker(ends.take_theirs(), [&arrived](int fd) { arrived = take_slowly(fd); });
     const sluice::result<sluice::receipt> outcome = w.run(send_named(
         w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(), "source", options));
-    taker.join();
+    taker.join(w);
     REQUIRE(!outcome.has_value());
     CHECK(outcome.error().code == ENOBUFS);
     CHECK(arrived.empty());
@@ -363,7 +363,7 @@ TEST_CASE("who takes no whole block in its time while others wait for one is too
     const auto fast = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()),
                                        w.folder().path(), "source", range(0, 3 * block)),
                             20s);
-    taker.join();
+    taker.join(w);
     CHECK_MESSAGE(fast.has_value(), sluice::describe(fast.error()));
     CHECK(same_bytes(arrived, pattern(1, 0, 3 * block)));
     CHECK(std::ranges::find(verdicts, int{code::too_slow}) != verdicts.end());

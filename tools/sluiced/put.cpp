@@ -253,7 +253,7 @@ sluice::task<checked> publish_in_steps(exchange& x, sluice::file& from, destinat
   co_return checked{};
 }
 
-// Small uploads have their hand-overs to other threads cost as much as their syncs.
+// Of larger ones the syncs are long, and the hand-overs to threads that are saved count for little.
 constexpr std::uint64_t at_once_bytes_max = 1 << 20;
 
 // Nothing is to be looked at or made between the data and the name, and nobody waits for the path:

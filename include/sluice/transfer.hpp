@@ -115,7 +115,7 @@ struct send_options {
 // ECONNRESET, ETIMEDOUT (nothing taken for sluice.send.timeout_ms), code::too_slow, EIO, ECANCELED,
 // ENOBUFS (no block became free in twice that time), code::path_unavailable (a forced path that
 // cannot work here). While others wait for blocks a peer must take each of its own within
-// sluice.send.timeout_ms, or is too slow. The socket is non-blocking while a splice runs.
+// sluice.send.timeout_ms, or is too slow. The socket is non-blocking from its first splice on.
 // `progress`, when given, is the receipt so far, also after a failure; its `first_byte` is zero as
 // long as nothing was sent, of the head neither.
 [[nodiscard]] SLUICE_API task<result<receipt>> send_from_file(stream& to, file& from,

@@ -1,5 +1,7 @@
 #include "kernel/page_cache.hpp"
 
+#include <linux/magic.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -11,21 +13,34 @@
 namespace sluice::kernel {
 namespace {
 
+constexpr std::uint64_t read_ahead_bytes = 128 << 10;  // the default of read_ahead_kb
+
+// What the kernel says; unknown where it does not.
+enum class presence : std::uint8_t { no, yes, unknown };
+
 // The end of the file counts: there is nothing to wait for.
-bool byte_is_resident(int fd, std::uint64_t offset) {
+presence of_byte(int fd, std::uint64_t offset) {
   char byte = 0;
   iovec one{&byte, 1};
-  return ::preadv2(fd, &one, 1, static_cast<off_t>(offset), RWF_NOWAIT) >= 0;
+  if (::preadv2(fd, &one, 1, static_cast<off_t>(offset), RWF_NOWAIT) >= 0) return presence::yes;
+  return errno == EOPNOTSUPP ? presence::unknown : presence::no;
 }
 
-// False when pages are missing in between. Where the kernel does not say (ENOSYS before 6.5, EPERM
-// for a file of somebody else), the two ends have to stand for all.
-bool none_is_missing(int fd, std::uint64_t offset, std::uint64_t bytes) {
+// Whether every page is in the cache, be it still being read. Unknown: ENOSYS before Linux 6.5,
+// EPERM for a file of somebody else.
+presence of_pages(int fd, std::uint64_t offset, std::uint64_t bytes) {
   const uapi::cachestat_range range{offset, bytes};
   uapi::cachestat found{};
-  if (::syscall(uapi::sys_cachestat, fd, &range, &found, 0) != 0) return true;
+  if (::syscall(uapi::sys_cachestat, fd, &range, &found, 0) != 0) return presence::unknown;
   const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  return found.nr_cache >= (offset + bytes - 1) / page - offset / page + 1;
+  const std::uint64_t pages = (offset + bytes - 1) / page - offset / page + 1;
+  return found.nr_cache >= pages ? presence::yes : presence::no;
+}
+
+// Its pages are nowhere else: one in the cache is whole.
+bool is_tmpfs(int fd) {
+  struct statfs filesystem{};
+  return ::fstatfs(fd, &filesystem) == 0 && filesystem.f_type == TMPFS_MAGIC;
 }
 
 }  // namespace
@@ -34,8 +49,15 @@ bool is_resident(int fd, std::uint64_t offset, std::uint64_t bytes) {
   if (bytes == 0) return true;
   // The last page first: read-ahead comes to it last. A page that is there may still be being read;
   // only trying to read it tells.
-  return byte_is_resident(fd, offset + bytes - 1) && byte_is_resident(fd, offset) &&
-         none_is_missing(fd, offset, bytes);
+  const presence last = of_byte(fd, offset + bytes - 1);
+  if (last == presence::no) return false;
+  if (last == presence::unknown) {
+    return is_tmpfs(fd) && of_pages(fd, offset, bytes) == presence::yes;
+  }
+  const presence all = of_pages(fd, offset, bytes);
+  // A range that one read-ahead reads is there when its end is, if none is missing.
+  if (all == presence::yes && bytes <= read_ahead_bytes) return true;
+  return all != presence::no && of_byte(fd, offset) == presence::yes;
 }
 
 }  // namespace sluice::kernel

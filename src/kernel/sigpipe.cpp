@@ -31,7 +31,7 @@ sigpipe_guard::~sigpipe_guard() {
   const int error = errno;
   // Whatever the call said: sendfile(2) that moved bytes before it failed gives their count, and
   // has raised the signal all the same.
-  if (!was_pending_) {
+  if (may_be_raised_ && !was_pending_) {
     const sigset_t raised = only_sigpipe();
     const timespec at_once{};
     sigtimedwait(&raised, nullptr, &at_once);  // EAGAIN: none was raised

@@ -72,14 +72,6 @@ result<void> set_mode(int fd, socket_mode mode) {
   return {};
 }
 
-non_blocking_scope::non_blocking_scope(int fd) : fd_(fd), flags_before_(::fcntl(fd, F_GETFL)) {
-  if ((flags_before_ & O_NONBLOCK) == 0) ::fcntl(fd, F_SETFL, flags_before_ | O_NONBLOCK);
-}
-
-non_blocking_scope::~non_blocking_scope() {
-  if ((flags_before_ & O_NONBLOCK) == 0) ::fcntl(fd_, F_SETFL, flags_before_);
-}
-
 result<void> require_stream_socket(int fd) {
   int type = 0;
   socklen_t bytes = sizeof type;

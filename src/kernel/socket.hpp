@@ -19,20 +19,6 @@ enum class socket_mode : std::uint8_t { blocking, non_blocking };
 result<void> set_mode(int fd, socket_mode mode);
 // ENOTSOCK, or EOPNOTSUPP for a socket that is no stream.
 result<void> require_stream_socket(int fd);
-// Makes a socket non-blocking for as long as it lives, for calls that know no MSG_DONTWAIT
-// (kernel-notes/sendfile_waits_by_socket_mode.md); then as it was before.
-class non_blocking_scope {
- public:
-  explicit non_blocking_scope(int fd);
-  non_blocking_scope(const non_blocking_scope&) = delete;
-  non_blocking_scope& operator=(const non_blocking_scope&) = delete;
-  ~non_blocking_scope();
-
- private:
-  int fd_;
-  int flags_before_;
-};
-
 // Responses leave when they are written; Nagle's algorithm would hold the last part back. No error
 // for AF_UNIX.
 void set_no_delay(int fd);

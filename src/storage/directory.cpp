@@ -182,8 +182,7 @@ task<result<file>> directory::open_file(std::string path) {
   const result<kernel::inode_info> regular = require_regular(fd->get());
   if (!regular) co_return std::unexpected(regular.error());
   // Left on, the ring would take a read that has to wait for the disk for one that must not.
-  const result<void> blocking = kernel::set_mode(fd->get(), kernel::socket_mode::blocking);
-  if (!blocking) co_return std::unexpected(blocking.error());
+  if (::fcntl(fd->get(), F_SETFL, 0) != 0) co_return fail(errno, "fcntl", "open_file");
   co_return file(std::make_unique<file_state>(*core_, std::move(*fd)));
 }
 

@@ -133,7 +133,9 @@ bool says_cannot(int failure) { return failure == EINVAL || failure == EOPNOTSUP
 }  // namespace
 
 task<int> receive_spliced(receiving& r) {
-  const kernel::non_blocking_scope non_blocking(r.from.fd());
+  const result<void> non_blocking =
+      kernel::set_mode(r.from.fd(), kernel::socket_mode::non_blocking);
+  if (!non_blocking) co_return non_blocking.error().code;
   int failure = co_await write_prefix(r);
   if (failure != 0) co_return failure;
   failure = co_await splice_rounds(r);

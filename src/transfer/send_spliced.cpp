@@ -4,8 +4,8 @@
 //                 to come from the disk first is left to a worker thread.
 //   the ring      IORING_OP_SPLICE into a pooled pipe and out of it: each a call that the kernel
 //                 hands to a thread of its own, so never the default (kernel-notes/splice_via.md).
-// The head goes first, held back by MSG_MORE until pages join it. The socket is non-blocking
-// meanwhile: a full one says EAGAIN, and is then polled.
+// The head goes first, held back by MSG_MORE until pages join it. The socket is non-blocking from
+// the first splice on: a full one says EAGAIN, and is then polled.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -189,7 +189,8 @@ bool was_cut(const sending& s) {
 }  // namespace
 
 task<int> send_spliced(sending& s) {
-  const kernel::non_blocking_scope non_blocking(s.to.fd());
+  const result<void> non_blocking = kernel::set_mode(s.to.fd(), kernel::socket_mode::non_blocking);
+  if (!non_blocking) co_return non_blocking.error().code;
   int failure = co_await send_head(s);
   if (failure != 0) co_return failure;
   if (s.from.core.values().splice.via == tuning::splice_choice::ring) {

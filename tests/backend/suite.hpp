@@ -656,7 +656,7 @@ TEST_CASE("a full pipe or socket says EAGAIN, and that is the result where it is
     const kernel::unique_fd from(dir.open("from"));
     REQUIRE(::ftruncate(from.get(), 64 << 20) == 0);
     const stream_pair pair = stream_pair::tcp();
-    const kernel::non_blocking_scope non_blocking(pair.ours());
+    REQUIRE(kernel::set_mode(pair.ours(), kernel::socket_mode::non_blocking).has_value());
     op_request sending = moving(op_kind::sendfile, {from.get(), 0}, {pair.ours()}, 64 << 20, route);
     if (route == op_route::automatic) sending.route = op_route::worker;
     sending.accept_again = true;

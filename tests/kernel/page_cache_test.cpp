@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
-#include <sys/statfs.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <string>
@@ -72,6 +72,19 @@ TEST_CASE("asking for an evicted range begins to read it") {
     there = is_resident(fd.get(), 0, page);
   }
   CHECK(there);
+}
+
+TEST_CASE("on tmpfs, which knows no RWF_NOWAIT, what is in memory is resident") {
+  const unique_fd fd(::memfd_create("file", MFD_CLOEXEC));
+  REQUIRE(::ftruncate(fd.get(), 64 * page) == 0);
+  const std::string part(16 * page, 'x');
+  REQUIRE(::pwrite(fd.get(), part.data(), part.size(), 0) == static_cast<ssize_t>(part.size()));
+  if (!is_resident(fd.get(), 0, 1)) {
+    MESSAGE("this kernel has no cachestat");
+    return;
+  }
+  CHECK(is_resident(fd.get(), 0, 16 * page));
+  CHECK_FALSE(is_resident(fd.get(), 0, 17 * page));  // a hole has no page
 }
 
 TEST_CASE("of what is no readable file nothing is resident") {

@@ -207,19 +207,4 @@ TEST_CASE("what is no TCP socket has neither port nor address") {
   CHECK(local_address(-1).empty());
 }
 
-TEST_CASE("a socket is non-blocking inside a scope and as before after it") {
-  const stream_pair pair = stream_pair::tcp();
-  const auto is_non_blocking = [&] { return (::fcntl(pair.ours(), F_GETFL) & O_NONBLOCK) != 0; };
-  {
-    const non_blocking_scope scope(pair.ours());
-    CHECK(is_non_blocking());
-    {
-      const non_blocking_scope inner(pair.ours());
-      CHECK(is_non_blocking());
-    }
-    CHECK(is_non_blocking());
-  }
-  CHECK_FALSE(is_non_blocking());
-}
-
 }  // namespace

@@ -36,7 +36,6 @@ class look {
   look& operator=(const look&) = delete;
   ~look() { ::close(fd_); }
   [[nodiscard]] int fd() const { return fd_; }
-  [[nodiscard]] bool is_non_blocking() const { return (::fcntl(fd_, F_GETFL) & O_NONBLOCK) != 0; }
 
  private:
   int fd_;

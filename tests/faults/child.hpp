@@ -134,6 +134,18 @@ inline void mount_ext4(const std::string& at, std::size_t bytes) {
   if (std::system(commands.c_str()) != 0) throw cannot_show{"ext4 cannot be mounted here"};
 }
 
+// btrfs in a file of its own beside the mount point, where no more than `quota` bytes may be used.
+inline void mount_btrfs_with_quota(const std::string& at, std::size_t quota) {
+  mounts_of_its_own();
+  const std::string image = at + ".image";
+  const std::string commands =
+      "PATH=$PATH:/usr/sbin:/sbin; exec >/dev/null 2>&1; truncate -s 256M '" + image +
+      "' && mkfs.btrfs -q '" + image + "' && mount -o loop '" + image + "' '" + at +
+      "' && btrfs quota enable '" + at + "' && btrfs quota rescan -w '" + at +
+      "' && btrfs qgroup limit " + std::to_string(quota) + " '" + at + "' && sync -f '" + at + "'";
+  if (std::system(commands.c_str()) != 0) throw cannot_show{"btrfs with quotas cannot be had here"};
+}
+
 // ext4 in a file on a tmpfs of `bytes`, which is too small for all of it: a disk that takes writes
 // until fill_disk_below, and answers them with errors from then on.
 inline void mount_ext4_on_little(const std::string& at, std::size_t bytes) {

@@ -1,4 +1,5 @@
-// A disk that is full: the error is ENOSPC, the space comes back, and the next upload works.
+// A disk, or a quota, that is full: the error is ENOSPC or EDQUOT, the space comes back, and the
+// next upload works.
 #include <sys/statvfs.h>
 
 #include "conformance/suite.hpp"
@@ -13,11 +14,15 @@ using namespace conformance;
 
 constexpr std::uint64_t mib = 1 << 20;
 
-// After the journal's commit: ext4 gives freed blocks out only then.
-std::uint64_t free_bytes(const std::string& path) {
+// What was removed is free when the journal, or the transaction of btrfs, has been committed.
+void sync_all_of(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   REQUIRE(::syncfs(fd) == 0);
   ::close(fd);
+}
+
+std::uint64_t free_bytes(const std::string& path) {
+  sync_all_of(path);
   struct statvfs info{};
   REQUIRE(::statvfs(path.c_str(), &info) == 0);
   return std::uint64_t{info.f_bfree} * info.f_frsize;
@@ -108,6 +113,22 @@ void fill_in_every_way(disk kind) {
   });
 }
 
+void exceed_quota(world& w, const std::string& root) {
+  for (int round = 0; round < 2; ++round) {
+    const uploaded u = upload(w, 24 * mib + 5, "big");
+    REQUIRE(!u.outcome.has_value());
+    CHECK(u.outcome.error().code == EDQUOT);
+    CHECK(w.names().empty());
+    sync_all_of(root);
+  }
+  CHECK(w.run(reserve(w.engine(), w.folder().path(), 24 * mib)) == EDQUOT);
+  w.settle();
+  sync_all_of(root);
+  const uploaded u = upload(w, mib + 7, "small");
+  CHECK(u.outcome.has_value());
+  CHECK(u.published.has_value());
+}
+
 }  // namespace
 
 TEST_CASE("a full tmpfs gives ENOSPC, its space back, and room for the next upload") {
@@ -116,4 +137,27 @@ TEST_CASE("a full tmpfs gives ENOSPC, its space back, and room for the next uplo
 
 TEST_CASE("a full ext4 gives ENOSPC, its space back, and room for the next upload") {
   fill_in_every_way(disk::ext4);
+}
+
+TEST_CASE("who exceeds a quota of btrfs gets EDQUOT, and room for the next upload") {
+  const std::unique_ptr<support::temp_dir> parent =
+      temp_dir_in(std::filesystem::current_path().string());
+  const std::string root = parent->at("disk");
+  REQUIRE(std::filesystem::create_directory(root));
+  faults::in_child([&] {
+    faults::mount_btrfs_with_quota(root, 16 * mib);
+    for (const std::string& backend : support::backends()) {
+      CAPTURE(backend);
+      for (const std::string preallocate : {"on", "off"}) {
+        CAPTURE(preallocate);
+        for (const std::string path : {"direct", "copy", "splice"}) {
+          CAPTURE(path);
+          const setting there{backend, backend, root, true, ""};
+          world w(there,
+                  {{"sluice.storage.preallocate", preallocate}, {"sluice.receive.path", path}});
+          exceed_quota(w, root);
+        }
+      }
+    }
+  });
 }

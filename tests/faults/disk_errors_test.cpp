@@ -11,7 +11,7 @@ using conformance::uploaded;
 using support::request_kind;
 namespace code = sluice::code;
 
-constexpr std::array errors{EIO, ENOSPC, EDQUOT};
+constexpr std::array errors{EIO, ENOSPC, EDQUOT, ETIMEDOUT};
 
 int failure_of(const uploaded& u) {
   if (!u.outcome) return u.outcome.error().code;
@@ -28,13 +28,15 @@ std::uint64_t requests_of(disk_world& w, support::fault_fs& disk, request_kind k
   return disk.orders().of(kind).seen;
 }
 
-// Lets each of them fail in turn, with each of the errors in turn; then none.
+// Lets each of them fail in turn, each with another of the errors, the few with all; then none.
 template <class Check>
 void fail_each(disk_world& w, support::fault_fs& disk, request_kind kind, Check check) {
   const std::uint64_t requests = requests_of(w, disk, kind);
   REQUIRE(requests > 0);
-  for (std::uint64_t k = 1; k <= requests; ++k) {
-    const int error = errors[k % errors.size()];
+  const std::uint64_t rounds = requests < errors.size() ? requests * errors.size() : requests;
+  for (std::uint64_t round = 0; round < rounds; ++round) {
+    const std::uint64_t k = round % requests + 1;
+    const int error = errors[(rounds == requests ? round : round / requests) % errors.size()];
     CAPTURE(k);
     CAPTURE(error);
     disk.orders().reset();

@@ -1,6 +1,7 @@
 #include "shard.hpp"
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -20,6 +21,7 @@ constexpr std::size_t sink_bytes = 64 * 1024;
 // So many at a time are told that there are too many; beyond that a connection is closed unheard.
 constexpr std::size_t refusing_max = 64;
 constexpr std::chrono::milliseconds accept_pause{100};
+constexpr std::chrono::seconds quiet_time{1};  // before memory is given back
 
 // All engines choose their backend alike: the first one says which and why.
 sluice::log_callback log_of(unsigned index) {
@@ -70,12 +72,15 @@ connection::~connection() {
 
 void connection::rest() {
   home_.idle_.push_back(*this);
+  home_.note_quiet();
   // The end of the server may have come while this connection was busy.
   if (home_.stopping_) static_cast<void>(peer_.shutdown(SHUT_RD));
 }
 
 void connection::wake() {
-  if (is_linked()) home_.idle_.erase(shard::idle_list::s_iterator_to(*this));
+  if (!is_linked()) return;
+  home_.idle_.erase(shard::idle_list::s_iterator_to(*this));
+  home_.spare_.note(home_.busy());
 }
 
 shard::shard(unsigned index, sluice::knobs knobs, std::uint64_t descriptors, const fleet& all,
@@ -248,6 +253,7 @@ void shard::begin_stop() {
   stopping_ = true;
   engine_->cancel(accepting_);
   engine_->cancel(sweeping_);
+  if (giving_back_) engine_->cancel(*giving_back_);
   engine_->cancel(controlling_);  // now, so that a successor gets its name while we finish
   for (connection& idle : idle_) static_cast<void>(idle.peer().shutdown(SHUT_RD));
   if (!has_connections()) return;
@@ -260,6 +266,28 @@ void shard::begin_stop() {
 sluice::task<void> shard::grace_time() {
   const auto over = co_await engine_->sleep_for(limits_.grace);
   if (over) engine_->cancel_all();
+}
+
+std::uint64_t shard::busy() const {
+  return tally::get(counts_.serving) - std::min(idle_.size(), tally::get(counts_.serving));
+}
+
+void shard::note_quiet() {
+  if (!giving_back_ && !stopping_ && spare_.is_left(busy()))
+    giving_back_ = engine_->spawn(give_memory_back());
+}
+
+// The next rush may be on its way: not before it has been quiet for a while. By a worker, for it
+// takes milliseconds.
+sluice::task<void> shard::give_memory_back() {
+  const auto rested = co_await engine_->sleep_for(quiet_time);
+  if (rested && spare_.is_left(busy())) {
+    spare_.given_back(busy());
+    const auto trimmed = co_await engine_->run_on_worker(
+        [](void*) -> std::int64_t { return ::malloc_trim(0); }, nullptr);
+    static_cast<void>(trimmed);
+  }
+  giving_back_.reset();
 }
 
 bool shard::has_connections() const { return tally::get(counts_.connections_open) > 0; }
@@ -279,6 +307,7 @@ void shard::connection_ended(purpose why) {
   else
     --refusing_;
   if (stopping_ && !has_connections() && grace_) engine_->cancel(*grace_);
+  note_quiet();
 }
 
 }  // namespace sluiced

@@ -19,6 +19,7 @@
 #include "sluice/engine.hpp"
 #include "sluice/file.hpp"
 #include "sluice/stream.hpp"
+#include "spare_memory.hpp"
 #include "tally.hpp"
 
 namespace sluiced {
@@ -100,6 +101,7 @@ class shard {
   sluice::task<void> accept_loop();
   sluice::task<void> sweep_root();
   sluice::task<void> grace_time();
+  sluice::task<void> give_memory_back();
   void admit(sluice::stream peer);
   [[nodiscard]] bool explain_accept(const sluice::error& problem);
   void begin_stop();
@@ -110,6 +112,8 @@ class shard {
   [[nodiscard]] settings limits_from(const sluice::knobs& knobs) const;
   void connection_begins(purpose why);
   void connection_ended(purpose why);
+  [[nodiscard]] std::uint64_t busy() const;
+  void note_quiet();
 
   // Fixed from start() on.
   const unsigned index_;
@@ -128,6 +132,8 @@ class shard {
 
   tally counts_;
   idle_list idle_;  // who has waited longest comes first
+  spare_memory spare_;
+  std::optional<sluice::task_handle> giving_back_;  // under way
   std::size_t refusing_ = 0;
   sluice::task_handle accepting_;
   sluice::task_handle sweeping_;

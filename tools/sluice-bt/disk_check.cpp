@@ -1,0 +1,51 @@
+#include "disk_check.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+
+namespace bt {
+
+namespace {
+constexpr std::size_t read_bytes = 256 << 10;  // stays in the cache between reading and hashing
+}
+
+disk_reader::disk_reader(const layout& of, std::span<const int> descriptors)
+    : layout_(of), descriptors_(descriptors), memory_(read_bytes) {}
+
+std::expected<sha1_digest, int> disk_reader::digest_of(std::uint32_t piece) {
+  int problem = 0;
+  layout_.for_each(layout_.piece_offset(piece), layout_.bytes_of(piece), [&](segment part) {
+    while (part.bytes > 0 && problem == 0) {
+      const std::size_t wanted = std::min<std::uint64_t>(part.bytes, memory_.size());
+      const ssize_t got =
+          ::pread(descriptors_[part.file], memory_.data(), wanted, static_cast<off_t>(part.offset));
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) {
+        problem = got < 0 ? errno : ENODATA;
+        break;
+      }
+      hash_.update(std::span(memory_).first(static_cast<std::size_t>(got)));
+      part.offset += static_cast<std::uint64_t>(got);
+      part.bytes -= static_cast<std::uint64_t>(got);
+    }
+    return problem == 0;
+  });
+  const sha1_digest digest = hash_.finish();
+  if (problem != 0) return std::unexpected(problem);
+  return digest;
+}
+
+bool disk_reader::is_hole(std::uint32_t piece) const {
+  return layout_.for_each(
+      layout_.piece_offset(piece), layout_.bytes_of(piece), [&](const segment& part) {
+        const off_t data =
+            ::lseek(descriptors_[part.file], static_cast<off_t>(part.offset), SEEK_DATA);
+        if (data < 0) return errno == ENXIO;  // nothing but a hole up to the end
+        return static_cast<std::uint64_t>(data) >= part.offset + part.bytes;
+      });
+}
+
+}  // namespace bt

@@ -1,0 +1,318 @@
+#include "session.hpp"
+
+#include <fmt/format.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include "disk_check.hpp"
+
+namespace bt {
+
+using sluice::result;
+using sluice::task;
+
+namespace {
+
+constexpr unsigned checkers_max = 8;
+constexpr std::uint64_t check_bytes = 4 << 20;  // of one call of a worker
+constexpr std::chrono::seconds connect_time{10};
+constexpr std::chrono::milliseconds pause_time{500};  // before a peer is tried again, and longer
+constexpr std::chrono::milliseconds accept_pause{100};
+constexpr unsigned attempts_max = 3;  // in a row, without a handshake
+constexpr std::size_t peers_max = 200;
+constexpr std::chrono::milliseconds watch_time{500};
+
+// As BEP 20 has it, and the rest random, so that a peer knows who it is twice.
+peer_id make_id() {
+  constexpr std::string_view client = "-SU0100-";
+  peer_id id{};
+  static_cast<void>(getrandom(id.data(), id.size(), 0));
+  std::memcpy(id.data(), client.data(), client.size());
+  return id;
+}
+
+std::uint64_t held_bytes(const sluice::engine& on) {
+  const auto arena = on.settings().get("sluice.memory.arena_bytes");
+  return arena ? std::stoull(*arena) / 4 : 0;
+}
+
+}  // namespace
+
+session::session(sluice::engine& on, const metainfo& of, session_options options,
+                 session_events events)
+    : engine_(on),
+      info_(of),
+      options_(std::move(options)),
+      events_(std::move(events)),
+      layout_(of.layout()),
+      id_(make_id()),
+      picker_(layout_),
+      last_words_(options_.peers.size()) {}
+
+session::~session() = default;
+
+void session::start() { keep(engine_.spawn(open())); }
+
+task<void> session::open() {
+  store::opened opened;
+  if (options_.fetch) {
+    opened = co_await store::open_to_write(engine_, info_, options_.directory);
+  } else {
+    opened = co_await store::open_to_read(engine_, info_, options_.directory);
+  }
+  if (!opened) co_return fail(opened.error());
+  store_ = std::move(*opened);
+  checker_ = std::make_unique<piece_checker>(engine_, *store_, info_.pieces, held_bytes(engine_));
+  checker_->on_verdict([this](std::uint32_t piece, piece_checker::verdict v) { judge(piece, v); },
+                       [this](const sluice::error& problem) { fail(sluice::describe(problem)); });
+  if (!ending_) check_disk();
+}
+
+// ---- what is on the disk
+
+// Some pieces in a row, for one call of a worker.
+struct session::check_job {
+  disk_reader reader;
+  std::span<const sha1_digest> expected;
+  bool skip_holes = false;
+  std::uint32_t first = 0;
+  std::uint32_t past = 0;
+  std::vector<bool> right;
+
+  static std::int64_t carry_out(void* context) {
+    auto& job = *static_cast<check_job*>(context);
+    for (std::uint32_t piece = job.first; piece < job.past; ++piece) {
+      job.right[piece - job.first] = false;
+      if (job.skip_holes && job.reader.is_hole(piece)) continue;
+      const auto digest = job.reader.digest_of(piece);
+      if (!digest && digest.error() != ENODATA) return -digest.error();
+      job.right[piece - job.first] = digest && *digest == job.expected[piece];
+    }
+    return 0;
+  }
+};
+
+void session::check_disk() {
+  if (!store_->found_content()) return begin();
+  checks_ = std::clamp(std::thread::hardware_concurrency(), 1U, checkers_max);
+  for (unsigned left = checks_; left > 0; --left) {
+    keep(engine_.start(check_pieces(), [this] {
+      if (--checks_ == 0 && !ending_) begin();
+    }));
+  }
+}
+
+task<void> session::check_pieces() {
+  check_job job{
+      disk_reader(layout_, store_->descriptors()), info_.pieces, options_.fetch, 0, 0, {}};
+  const auto each = static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>(check_bytes / layout_.piece_bytes(), 1, layout_.pieces()));
+  job.right.resize(each);
+  while (!ending_ && next_to_check_ < layout_.pieces()) {
+    job.first = next_to_check_;
+    job.past = next_to_check_ = std::min(next_to_check_ + each, layout_.pieces());
+    const result<std::size_t> done = co_await engine_.run_on_worker(check_job::carry_out, &job);
+    if (!done) {
+      if (!ending_) fail(fmt::format("reading what is there: {}", sluice::describe(done.error())));
+      co_return;
+    }
+    for (std::uint32_t piece = job.first; piece < job.past; ++piece) {
+      if (!job.right[piece - job.first]) continue;
+      picker_.verified(piece);
+      stats_.found_bytes += layout_.bytes_of(piece);
+    }
+  }
+}
+
+void session::begin() {
+  if (events_.begun) events_.begun();
+  if (options_.fetch && picker_.complete()) {
+    ending_ = true;
+    engine_.spawn(finish());
+    return;
+  }
+  if (!options_.fetch && picker_.have_count() == 0)
+    return fail(fmt::format("nothing in {} is what the torrent says", options_.directory));
+  if (!options_.fetch && !picker_.complete())
+    events_.notice(
+        fmt::format("{} of {} pieces are what the torrent says; the others are not "
+                    "given out",
+                    picker_.have_count(), layout_.pieces()));
+  if (!options_.listen.empty() && !listen()) return;
+  connectors_ = options_.peers.size();
+  if (options_.fetch) keep(engine_.spawn(watch()));
+  for (std::size_t i = 0; i < options_.peers.size() && !ending_; ++i)
+    keep(engine_.spawn(connect(i)));
+}
+
+// ---- peers
+
+bool session::listen() {
+  result<sluice::listener> opened = sluice::listener::open(engine_, options_.listen);
+  if (!opened) {
+    fail(fmt::format("cannot listen on {}: {}", options_.listen, sluice::describe(opened.error())));
+    return false;
+  }
+  listener_.emplace(std::move(*opened));
+  if (events_.listening) events_.listening(listener_->address());
+  keep(engine_.spawn(accept_all()));
+  return true;
+}
+
+task<void> session::accept_all() {
+  while (!ending_) {
+    result<sluice::stream> caller = co_await listener_->accept();
+    if (caller && peers_.size() < peers_max) {
+      engine_.spawn(answer(*std::move(caller)));
+    } else if (!caller && !ending_) {
+      co_await engine_.sleep_for(accept_pause);  // out of descriptors or memory
+    }
+  }
+}
+
+task<void> session::answer(sluice::stream caller) {
+  auto made = std::make_shared<peer>(*this, std::move(caller), "a caller", ++last_id_);
+  const peer_end ended = co_await peer::run(made, who_called::they);
+  if (!ending_ && ended.hopeless) events_.notice(fmt::format("a caller: {}", ended.why));
+}
+
+// Whether it makes sense to try again. `why`: how it ended.
+task<bool> session::try_once(const peer_address& to, std::string& why, bool& greeted) {
+  task<result<sluice::stream>> connecting =
+      sluice::stream::connect(engine_, to.address, connect_time);
+  result<sluice::stream> connected = co_await connecting;
+  if (!connected) {
+    why = sluice::describe(connected.error());
+    co_return true;
+  }
+  auto made = std::make_shared<peer>(*this, *std::move(connected), to.given, ++last_id_);
+  peer_end ended = co_await peer::run(made, who_called::we);
+  why = std::move(ended.why);
+  greeted = ended.greeted;
+  co_return !ended.hopeless;
+}
+
+task<void> session::connect(std::size_t which) {
+  const peer_address& to = options_.peers[which];
+  std::string why;
+  unsigned attempts = 0;
+  bool again = true;
+  while (again && !ending_ && attempts < attempts_max) {
+    if (attempts > 0) co_await engine_.sleep_for(pause_time * attempts);
+    if (ending_) break;
+    bool greeted = false;
+    const std::uint64_t before = stats_.received_bytes;
+    again = co_await try_once(to, why, greeted);
+    // One that was of use deserves patience.
+    attempts = greeted && stats_.received_bytes > before ? 1 : attempts + 1;
+  }
+  connector_ended(which, why);
+}
+
+void session::connector_ended(std::size_t which, const std::string& why) {
+  --connectors_;
+  if (ending_) return;
+  last_words_[which] = fmt::format("{}: {}", options_.peers[which].given, why);
+  if (connectors_ > 0 || listener_) return events_.notice(last_words_[which]);
+  std::string all = fmt::format("no peer is left, {} of {} pieces are here", picker_.have_count(),
+                                layout_.pieces());
+  for (const std::string& words : last_words_) all.append("\n  ").append(words);
+  fail(all);
+}
+
+void session::joined(std::shared_ptr<peer> who) {
+  const source_id id = who->id();
+  peers_.emplace(id, std::move(who));
+  ++stats_.peers;
+}
+
+void session::left(source_id who) {
+  if (peers_.erase(who) > 0) --stats_.peers;
+}
+
+peer* session::find(source_id who) {
+  const auto at = peers_.find(who);
+  return at == peers_.end() ? nullptr : at->second.get();
+}
+
+void session::ask_all() {
+  for (const auto& [id, one] : peers_) one->ask();
+}
+
+// Gives up when nothing has come for so long.
+task<void> session::watch() {
+  std::uint64_t seen = stats_.received_bytes;
+  clock::time_point last = clock::now();
+  while (!ending_) {
+    co_await engine_.sleep_for(watch_time);
+    if (ending_) co_return;
+    if (stats_.received_bytes != seen) {
+      seen = stats_.received_bytes;
+      last = clock::now();
+    } else if (clock::now() - last > options_.give_up) {
+      fail(fmt::format("no peer has sent anything for {} s; {} of {} pieces are here",
+                       options_.give_up.count(), picker_.have_count(), layout_.pieces()));
+    }
+  }
+}
+
+// ---- pieces
+
+void session::judge(std::uint32_t piece, piece_checker::verdict verdict) {
+  if (ending_) return;
+  if (verdict == piece_checker::verdict::wrong) {
+    ++stats_.rejected_pieces;
+    return blame(piece, picker_.rejected(piece));
+  }
+  picker_.verified(piece);
+  for (const auto& [id, one] : peers_) one->announce(piece);
+  if (!picker_.complete()) return;
+  ending_ = true;
+  engine_.spawn(finish());
+}
+
+// Of several senders nobody knows who it was: the piece is fetched again from one alone.
+void session::blame(std::uint32_t piece, const std::vector<source_id>& senders) {
+  if (senders.size() == 1) {
+    if (peer* culprit = find(senders.front())) {
+      culprit->close(fmt::format("it sent wrong bytes for piece {}", piece), true);
+    }
+  }
+  ask_all();
+}
+
+// ---- the end
+
+void session::fail(const std::string& why) {
+  if (!failure_.empty() || ending_) return;
+  failure_ = why;
+  stop();
+}
+
+void session::stop() {
+  if (std::exchange(ending_, true)) return;
+  engine_.spawn(finish());
+}
+
+// What was received is not lost, even when the rest does not come.
+task<void> session::finish() {
+  if (store_ && options_.fetch) {
+    const result<void> done = co_await store_->commit();
+    if (!done && failure_.empty())
+      failure_ = fmt::format("the files may not be whole: {}", sluice::describe(done.error()));
+  }
+  end();
+}
+
+void session::end() {
+  for (const sluice::task_handle task : tasks_) engine_.cancel(task);
+  for (const auto& [id, one] : peers_) one->close("the end", false);
+}
+
+}  // namespace bt

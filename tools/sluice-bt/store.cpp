@@ -1,0 +1,212 @@
+#include "store.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+namespace bt {
+
+namespace {
+
+using refused = std::unexpected<std::string>;
+using sluice::result;
+using sluice::task;
+
+constexpr std::uint64_t page_bytes = 4096;
+
+std::string explain(const std::string& path, const sluice::error& problem) {
+  return fmt::format("{}: {}", path, sluice::describe(problem));
+}
+
+// The directory's part of a path, and the last component.
+std::pair<std::string, std::string> split(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  if (slash == path.npos) return {"", path};
+  return {path.substr(0, slash), path.substr(slash + 1)};
+}
+
+// Blocks of a file that begins within a page are never aligned in it.
+sluice::block_access access_of(const layout& of, std::size_t file) {
+  return of.file_offset(file) % page_bytes == 0 ? sluice::block_access::automatic
+                                                : sluice::block_access::page_cache;
+}
+
+// Where space cannot be reserved, the file is made as long.
+task<result<void>> reserve(sluice::file& of, std::uint64_t bytes) {
+  const result<void> reserved = co_await of.reserve(bytes);
+  if (reserved || reserved.error().code != EOPNOTSUPP) co_return reserved;
+  const result<std::size_t> cut = co_await of.truncate(bytes);
+  if (!cut) co_return std::unexpected(cut.error());
+  co_return result<void>();
+}
+
+}  // namespace
+
+task<std::expected<void, std::string>> store::open_one(sluice::engine& on, const metainfo_file& of,
+                                                       sluice::directory& in,
+                                                       const std::string& name) {
+  const int fd = ::openat(in.fd(), name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+  if (fd < 0) co_return refused(fmt::format("{}: {}", of.path, std::strerror(errno)));
+  result<sluice::file> file = sluice::file::adopt(on, fd);
+  if (!file) {
+    ::close(fd);
+    co_return refused(explain(of.path, file.error()));
+  }
+  const result<sluice::file_info> info = file->info();
+  if (!info) co_return refused(explain(of.path, info.error()));
+  if (info->bytes > of.bytes)
+    co_return refused(fmt::format("{}: is there with {} bytes, but has {} in the torrent", of.path,
+                                  info->bytes, of.bytes));
+  if (info->bytes > 0) found_content_ = true;
+  if (of.bytes > 0) {
+    const result<void> reserved = co_await reserve(*file, of.bytes);
+    if (!reserved) co_return refused(explain(of.path, reserved.error()));
+  }
+  fds_.push_back(file->fd());
+  entries_.push_back({std::move(*file), std::nullopt});
+  co_return std::expected<void, std::string>();
+}
+
+task<std::expected<void, std::string>> store::make_all(sluice::engine& on, const metainfo& of,
+                                                       const std::string& directory) {
+  std::error_code problem;
+  std::filesystem::create_directories(directory, problem);
+  if (problem) co_return refused(fmt::format("{}: {}", directory, problem.message()));
+  result<sluice::directory> root = co_await sluice::directory::open(on, directory);
+  if (!root) co_return refused(explain(directory, root.error()));
+  std::string last = "/";  // no file's
+  for (const metainfo_file& file : of.files) {
+    const auto [parent, name] = split(file.path);
+    if (parent != last) {
+      result<sluice::directory> in =
+          co_await root->open_directory(parent, sluice::make_parents::yes);
+      if (!in) co_return refused(explain(parent, in.error()));
+      directories_.push_back(std::move(*in));
+      last = parent;
+    }
+    const auto made = co_await open_one(on, file, directories_.back(), name);
+    if (!made) co_return made;
+  }
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    if (of.files[i].bytes == 0) continue;
+    sluice::block_writer_options options;
+    options.access = access_of(layout_, i);
+    result<sluice::block_writer> writer =
+        co_await sluice::block_writer::open(entries_[i].file, options);
+    if (!writer) co_return refused(explain(of.files[i].path, writer.error()));
+    entries_[i].writer.emplace(std::move(*writer));
+  }
+  co_return std::expected<void, std::string>();
+}
+
+task<std::expected<void, std::string>> store::find_all(sluice::engine& on, const metainfo& of,
+                                                       const std::string& directory) {
+  result<sluice::directory> root = co_await sluice::directory::open(on, directory);
+  if (!root) co_return refused(explain(directory, root.error()));
+  for (const metainfo_file& file : of.files) {
+    result<sluice::file> found = co_await root->open_file(file.path);
+    if (!found) co_return refused(explain(directory + "/" + file.path, found.error()));
+    const result<sluice::file_info> info = found->info();
+    if (!info) co_return refused(explain(file.path, info.error()));
+    if (info->bytes != file.bytes)
+      co_return refused(fmt::format("{}/{}: has {} bytes, but {} in the torrent", directory,
+                                    file.path, info->bytes, file.bytes));
+    fds_.push_back(found->fd());
+    entries_.push_back({std::move(*found), std::nullopt});
+  }
+  found_content_ = true;
+  co_return std::expected<void, std::string>();
+}
+
+task<store::opened> store::open_to_write(sluice::engine& on, const metainfo& of,
+                                         const std::string& directory) {
+  std::unique_ptr<store> made(new store(of));
+  const auto done = co_await made->make_all(on, of, directory);
+  if (!done) co_return refused(done.error());
+  co_return opened(std::move(made));
+}
+
+task<store::opened> store::open_to_read(sluice::engine& on, const metainfo& of,
+                                        const std::string& directory) {
+  std::unique_ptr<store> made(new store(of));
+  const auto done = co_await made->find_all(on, of, directory);
+  if (!done) co_return refused(done.error());
+  co_return opened(std::move(made));
+}
+
+bool store::has_room(std::uint64_t offset, std::uint64_t bytes) const {
+  return layout_.for_each(offset, bytes, [this](const segment& part) {
+    return entries_[part.file].writer->has_room();
+  });
+}
+
+task<result<void>> store::room(std::uint64_t offset, std::uint64_t bytes) {
+  sluice::block_writer* full = nullptr;
+  layout_.for_each(offset, bytes, [&](const segment& part) {
+    sluice::block_writer& writer = *entries_[part.file].writer;
+    if (!writer.has_room()) full = &writer;
+    return full == nullptr;
+  });
+  if (full == nullptr) co_return result<void>();
+  co_return co_await full->room();
+}
+
+result<void> store::post(sluice::lease&& block, std::span<const std::byte> bytes,
+                         std::uint64_t offset) {
+  const sluice::lease whole = std::move(block);
+  result<void> posted;
+  std::uint64_t done = 0;
+  layout_.for_each(offset, bytes.size(), [&](const segment& part) {
+    sluice::lease share =
+        whole.part(static_cast<std::uint32_t>(done), static_cast<std::uint32_t>(part.bytes));
+    posted = entries_[part.file].writer->post(std::move(share), bytes.subspan(done, part.bytes),
+                                              part.offset);
+    done += part.bytes;
+    return posted.has_value();
+  });
+  return posted;
+}
+
+task<result<void>> store::read(std::span<std::byte> into, std::uint64_t offset) {
+  while (!into.empty()) {
+    segment here;
+    layout_.for_each(offset, into.size(), [&](const segment& part) {
+      here = part;
+      return false;
+    });
+    entry& from = entries_[here.file];
+    const std::span<std::byte> place = into.first(here.bytes);
+    result<std::size_t> got;
+    if (from.writer) {
+      got = co_await from.writer->read(place, here.offset);
+    } else {
+      got = co_await from.file.read(place, here.offset);
+    }
+    if (!got) co_return std::unexpected(got.error());
+    if (*got < here.bytes) co_return sluice::fail(sluice::code::end_of_stream, "read", "store");
+    into = into.subspan(here.bytes);
+    offset += here.bytes;
+  }
+  co_return result<void>();
+}
+
+task<result<void>> store::commit() {
+  for (entry& one : entries_) {
+    if (!one.writer) continue;
+    const result<void> done = co_await one.writer->commit();
+    if (!done) co_return done;
+  }
+  for (sluice::directory& in : directories_) {
+    const result<void> done = co_await in.sync();
+    if (!done) co_return done;
+  }
+  co_return result<void>();
+}
+
+}  // namespace bt

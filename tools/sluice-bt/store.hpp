@@ -1,0 +1,77 @@
+// The files of a torrent on the disk: written out of order, readable meanwhile.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "layout.hpp"
+#include "metainfo.hpp"
+#include "sluice/block_writer.hpp"
+#include "sluice/engine.hpp"
+#include "sluice/file.hpp"
+#include "sluice/lease.hpp"
+#include "sluice/result.hpp"
+#include "sluice/task.hpp"
+
+namespace bt {
+
+// Loop thread only. Offsets are of the torrent; ranges must lie within it.
+class store {
+ public:
+  using opened = std::expected<std::unique_ptr<store>, std::string>;
+  // Makes what is missing beneath `directory`, the directory itself included, and reserves its
+  // space. The error is a sentence: a full disk, a file longer than the torrent says, a path that
+  // leads out. `of` must outlive the store, `directory` the call.
+  [[nodiscard]] static sluice::task<opened> open_to_write(sluice::engine& on, const metainfo& of,
+                                                          const std::string& directory);
+  // Every file must be there with its length.
+  [[nodiscard]] static sluice::task<opened> open_to_read(sluice::engine& on, const metainfo& of,
+                                                         const std::string& directory);
+
+  [[nodiscard]] const layout& where() const { return layout_; }
+  // For reading what nobody writes at the time; by file of the torrent.
+  [[nodiscard]] std::span<const int> descriptors() const { return fds_; }
+  // Whether any file had content when it was opened.
+  [[nodiscard]] bool found_content() const { return found_content_; }
+
+  [[nodiscard]] bool has_room(std::uint64_t offset, std::uint64_t bytes) const;
+  // Until it may have; or why a file cannot be written.
+  [[nodiscard]] sluice::task<sluice::result<void>> room(std::uint64_t offset, std::uint64_t bytes);
+  // `bytes` begin with the block. There must be room.
+  sluice::result<void> post(sluice::lease&& block, std::span<const std::byte> bytes,
+                            std::uint64_t offset);
+  // All of it, posted or stored. code::end_of_stream for a file that has become shorter.
+  [[nodiscard]] sluice::task<sluice::result<void>> read(std::span<std::byte> into,
+                                                        std::uint64_t offset);
+  // Everything posted is durable, and the names of the files are.
+  [[nodiscard]] sluice::task<sluice::result<void>> commit();
+
+ private:
+  struct entry {
+    sluice::file file;
+    std::optional<sluice::block_writer> writer;
+  };
+  explicit store(const metainfo& of) : layout_(of.layout()) {}
+  [[nodiscard]] sluice::task<std::expected<void, std::string>> open_one(sluice::engine& on,
+                                                                        const metainfo_file& of,
+                                                                        sluice::directory& in,
+                                                                        const std::string& name);
+  [[nodiscard]] sluice::task<std::expected<void, std::string>> make_all(
+      sluice::engine& on, const metainfo& of, const std::string& directory);
+  [[nodiscard]] sluice::task<std::expected<void, std::string>> find_all(
+      sluice::engine& on, const metainfo& of, const std::string& directory);
+
+  layout layout_;
+  std::vector<entry> entries_;
+  std::vector<int> fds_;
+  std::vector<sluice::directory> directories_;  // with names of ours
+  bool found_content_ = false;
+};
+
+}  // namespace bt

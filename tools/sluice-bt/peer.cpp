@@ -181,10 +181,9 @@ void peer::want_if_useful() {
 void peer::choked() {
   chokes_us_ = true;
   std::deque<asked> lost = std::exchange(asked_, {});
-  for (const asked& one : lost) {
-    if (home_.blocks().give_back(id_, one.block)) home_.checker().forget(one.block.piece);
-  }
-  if (!lost.empty()) home_.ask_all();
+  for (const asked& one : lost) home_.blocks().give_back(id_, one.block);
+  for (const std::uint32_t piece : home_.blocks().release(id_)) home_.checker().forget(piece);
+  home_.ask_all();
 }
 
 void peer::ask() {

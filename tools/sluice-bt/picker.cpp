@@ -1,6 +1,7 @@
 #include "picker.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace bt {
 
@@ -100,27 +101,32 @@ std::optional<block_ref> picker::next(source_id source, const bitfield& has, dup
   return ref_of(*from, static_cast<std::size_t>(at - from->blocks.begin()));
 }
 
-bool picker::give_back(source_id source, const block_ref& ref) {
+void picker::give_back(source_id source, const block_ref& ref) {
   active_piece* of = find(ref.piece);
-  if (of == nullptr) return false;
-  if (of->owner == source) of->owner = 0;
+  if (of == nullptr) return;
   block& b = of->blocks[ref.begin / block_bytes];
-  if (b.state != block_state::asked) return false;
-  if (b.second == source) {
-    b.second = 0;
-    return false;
-  }
-  if (b.first != source) return false;
+  if (b.state != block_state::asked) return;
+  if (b.second == source) b.second = 0;
+  if (b.first != source) return;
   b.first = std::exchange(b.second, 0);
-  if (b.first != 0) return false;
+  if (b.first != 0) return;
   b.state = block_state::wanted;
   ++of->wanted;
-  if (!of->alone) return false;
-  // What this source has sent of it must not be mixed with what another one sends.
-  std::ranges::fill(of->blocks, block{});
-  of->wanted = of->missing = static_cast<std::uint32_t>(of->blocks.size());
-  of->senders.clear();
-  return true;
+}
+
+std::vector<std::uint32_t> picker::release(source_id source) {
+  std::vector<std::uint32_t> begun_anew;
+  for (const auto& one : active_) {
+    if (one->owner != source || one->missing == 0) continue;
+    one->owner = 0;
+    if (!one->alone) continue;
+    // What this source has sent of it must not be mixed with what another one sends.
+    std::ranges::fill(one->blocks, block{});
+    one->wanted = one->missing = static_cast<std::uint32_t>(one->blocks.size());
+    one->senders.clear();
+    begun_anew.push_back(one->piece);
+  }
+  return begun_anew;
 }
 
 picker::arrival picker::arrived(source_id source, const block_ref& ref) {

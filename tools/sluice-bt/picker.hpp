@@ -37,9 +37,11 @@ class picker {
   // The next block to ask `source` for; nothing when it has none that is wanted. With duplicates at
   // the end, once every block left was asked for, it is one that another source still owes.
   std::optional<block_ref> next(source_id source, const bitfield& has, duplicates allowed);
-  // The source will not send it. True: its piece was to come from this source alone, and all that
-  // has come of it is wanted anew.
-  bool give_back(source_id source, const block_ref& block);
+  // The source will not send it.
+  void give_back(source_id source, const block_ref& block);
+  // The source goes on with nothing that it has begun. The pieces that were to come from it alone:
+  // what has come of those is wanted anew.
+  std::vector<std::uint32_t> release(source_id source);
 
   struct arrival {
     bool wanted = false;  // false: somebody else was faster, or the source was not asked

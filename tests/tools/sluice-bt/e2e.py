@@ -16,7 +16,9 @@ import traceback
 
 sys.dont_write_bytecode = True
 
-import cases_get  # noqa: E402,F401  (importing registers the cases)
+import cases_faults  # noqa: E402,F401  (importing registers the cases)
+import cases_get  # noqa: E402,F401
+import cases_seed  # noqa: E402,F401
 from harness import CASES, Bench, Failed, Skipped  # noqa: E402
 
 

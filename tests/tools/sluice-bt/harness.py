@@ -101,6 +101,9 @@ class Content:
         self.bytes = sum(files.values())
         self.piece_bytes = piece_bytes
 
+    def info_hash(self):
+        return lt.torrent_info(str(self.torrent)).info_hash().to_bytes()
+
     def check_copy(self, folder, what):
         wanted, got = digests(self.root), digests(folder)
         missing = {path: size for path, size in wanted.items() if got.get(path) != size}

@@ -1,0 +1,233 @@
+"""What goes wrong: kills, bad peers, wrong arguments."""
+
+import os
+import signal
+import socket
+
+from bad_peer import BadPeer
+from harness import Failed, case, check, number, wait_until
+
+
+@case
+def a_killed_download_goes_on_where_it_was(bench):
+    content = bench.content(piece_bytes=64 << 10)
+    seeder = bench.peer(content, content.root, seeds=True)
+    seeder.limit_upload(10 << 20)
+    out = bench.new_folder()
+    child = bench.start('get', content.torrent, '--peer', f'127.0.0.1:{seeder.port}', '--out', out)
+    wait_until(lambda: seeder.handle.status().total_payload_upload > content.bytes / 2, 'half way')
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    seeder.limit_upload(0)
+    said = bench.get(content, out, [seeder.port])
+    content.check_copy(out, 'after a kill')
+    there = number(r'; (\d+) bytes were there already', said)
+    check(there > content.bytes / 8, f'much of it was kept: {said}')
+    check(number(r'got data: (\d+) bytes', said) == content.bytes - there, said)
+
+
+@case
+def a_stopped_download_keeps_all_it_had(bench):
+    content = bench.content(piece_bytes=64 << 10)
+    seeder = bench.peer(content, content.root, seeds=True)
+    seeder.limit_upload(10 << 20)
+    out = bench.new_folder()
+    child = bench.start('get', content.torrent, '--peer', f'127.0.0.1:{seeder.port}', '--out', out,
+                        settings=['sluice.write.delay_us=60000000'])
+    wait_until(lambda: seeder.handle.status().total_payload_upload > content.bytes / 2, 'half way')
+    child.send_signal(signal.SIGTERM)
+    said = bench.finish(child, status=1)
+    check('goes on from here' in said, said)
+    seeder.limit_upload(0)
+    said = bench.get(content, out, [seeder.port])
+    content.check_copy(out, 'after a stop')
+    check(number(r'; (\d+) bytes were there', said) > content.bytes * 0.4, said)
+
+
+@case
+def what_is_there_already_is_not_fetched(bench):
+    content = bench.content('tree', {'a': 3 << 20, 'b': 70_000}, piece_bytes=64 << 10)
+    said = bench.get(content, content.root, [1])
+    check('got tree: 0 bytes' in said, said)
+
+
+@case
+def damage_on_the_disk_is_found_and_fetched_again(bench):
+    content = bench.content(piece_bytes=64 << 10)
+    seeder = bench.peer(content, content.root, seeds=True)
+    out = bench.new_folder()
+    (out / 'data').write_bytes((content.root / 'data').read_bytes())
+    with open(out / 'data', 'r+b') as file:
+        file.seek((9 << 20) + 5)
+        file.write(b'damage')
+    said = bench.get(content, out, [seeder.port])
+    content.check_copy(out, 'after damage')
+    check(number(r'got data: (\d+) bytes', said) == 64 << 10, said)
+
+
+@case
+def a_corrupting_peer_is_dropped_and_the_content_is_right(bench):
+    content = bench.content(piece_bytes=128 << 10)
+    seeder = bench.peer(content, content.root, seeds=True)
+    seeder.limit_upload(16 << 20)
+    with BadPeer(content, corrupt=lambda piece, begin: begin == 16 << 10) as bad:
+        out = bench.new_folder()
+        said = bench.get(content, out, [bad.port, seeder.port])
+        check(bad.blocks_sent > 0, 'the bad one was asked')
+        wait_until(lambda: bad.connections_open == 0, 'the bad one was dropped')
+        check(bad.connections == 1, 'and never called again')
+    content.check_copy(out, 'beside a corrupting peer')
+    check('wrong bytes for piece' in said and 'pieces came wrong' in said, said)
+
+
+@case
+def alone_with_a_corrupting_peer_it_fails_and_says_why(bench):
+    content = bench.content(files={'': 1 << 20}, piece_bytes=128 << 10)
+    with BadPeer(content, corrupt=lambda piece, begin: piece == 3) as bad:
+        out = bench.new_folder()
+        said = bench.get(content, out, [bad.port], status=1)
+        check('it sent wrong bytes for piece 3' in said, said)
+        said = bench.get(content, out, [bad.port], status=1)
+    seeder = bench.peer(content, content.root, seeds=True)
+    bench.get(content, out, [seeder.port])
+    content.check_copy(out, 'in the end')
+
+
+@case
+def blocks_in_disorder_of_a_slow_start_are_taken(bench):
+    content = bench.content(files={'': 4 << 20}, piece_bytes=1 << 20)
+    with BadPeer(content, shuffle=16) as odd:
+        out = bench.new_folder()
+        bench.get(content, out, [odd.port])
+    content.check_copy(out, 'in disorder')
+
+
+@case
+def a_peer_that_chokes_in_the_middle_is_asked_again(bench):
+    content = bench.content(files={'': 4 << 20}, piece_bytes=128 << 10)
+    with BadPeer(content, choke_every=40) as moody:
+        out = bench.new_folder()
+        bench.get(content, out, [moody.port])
+        check(moody.chokes > 2, 'it did choke')
+    content.check_copy(out, 'between chokes')
+
+
+@case
+def a_peer_that_goes_away_is_called_again(bench):
+    content = bench.content(files={'': 2 << 20}, piece_bytes=64 << 10)
+    with BadPeer(content, leave_after=50) as restless:
+        out = bench.new_folder()
+        bench.get(content, out, [restless.port])
+        check(restless.connections >= 3, 'it was called again')
+    content.check_copy(out, 'over several connections')
+
+
+@case
+def messages_that_the_protocol_does_not_have_end_the_connection(bench):
+    content = bench.content(files={'': 1 << 20}, piece_bytes=64 << 10)
+    for name, message in {
+            'a length over all limits': b'\xff\xff\xff\xff\x07',
+            'a short have': b'\0\0\0\x04\x04\0\0\0',
+            'a bitfield of the wrong length': b'\0\0\0\x09\x05' + bytes(8),
+            'a piece that does not exist': b'\0\0\0\x05\x04\0\0\xff\xff',
+            'a block longer than asked': b'\0\x01\0\x09\x07' + bytes(8),
+    }.items():
+        with BadPeer(content, first=message) as bad:
+            said = bench.get(content, bench.new_folder(), [bad.port], status=1)
+            check('it ' in said and 'pieces are here' in said, f'{name}: {said}')
+
+
+@case
+def a_peer_without_the_torrent_is_named(bench):
+    content = bench.content(files={'': 1 << 20}, piece_bytes=64 << 10)
+    other = bench.content('other', {'': 100_000}, piece_bytes=64 << 10)
+    seeder = bench.peer(other, other.root, seeds=True)
+    said = bench.get(content, bench.new_folder(), [seeder.port], status=1)
+    check(f'127.0.0.1:{seeder.port}: it closed the connection in the handshake' in said, said)
+    child, port = bench.seed(other)
+    said = bench.get(content, bench.new_folder(), [port], status=1)
+    check('it has another torrent' in said or 'in the handshake' in said, said)
+    bench.end(child)
+
+
+@case
+def nobody_to_talk_to_is_said_soon(bench):
+    content = bench.content(files={'': 100_000}, piece_bytes=64 << 10)
+    with socket.socket() as unused:
+        unused.bind(('127.0.0.1', 0))
+        port = unused.getsockname()[1]
+        said = bench.get(content, bench.new_folder(), [port], status=1)
+    check('no peer is left, 0 of 2 pieces are here' in said and 'ECONNREFUSED' in said, said)
+
+
+@case
+def a_peer_that_never_sends_is_given_up(bench):
+    content = bench.content(files={'': 100_000}, piece_bytes=64 << 10)
+    with BadPeer(content, silent=True) as mute:
+        said = bench.get(content, bench.new_folder(), [mute.port], '--give-up', '1', status=1)
+    check('no peer has sent anything for 1 s' in said, said)
+
+
+@case
+def wrong_arguments_and_files_are_named(bench):
+    content = bench.content(files={'': 100_000}, piece_bytes=64 << 10)
+    out, torrent = bench.new_folder(), content.torrent
+    broken = bench.folder / 'broken.torrent'
+    broken.write_bytes(torrent.read_bytes()[:-3])
+
+    def said_by(*arguments, status, sets=True):
+        return bench.run(*arguments, status=status, sets=sets)
+    peer = ('--peer', '127.0.0.1:1', '--out', out)
+    check('--peer' in said_by('get', torrent, '--out', out, status=2), 'no peer')
+    check('HOST:PORT' in said_by('get', torrent, '--peer', '127.0.0.1', '--out', out, status=2),
+          'a peer without port')
+    check('No such file' in said_by('get', bench.folder / 'none', *peer, status=1), 'no torrent')
+    check('no bencode' in said_by('get', broken, *peer, status=1), 'a broken torrent')
+    check('knob=value' in said_by('get', torrent, *peer, '--set', 'x', status=2), 'no setting')
+    check('no knob' in said_by('get', torrent, *peer, '--set', 'sluice.x=1', status=2), 'no knob')
+    seed = ('seed', torrent, '--listen', '127.0.0.1:0', '--data')
+    check('data' in said_by(*seed, bench.new_folder(), status=1), 'no content')
+    check('power of two' in said_by('make', bench.folder / 'x', content.root, '--piece-bytes',
+                                    '20000', status=2, sets=False), 'an odd piece length')
+    (out / 'data').write_bytes(bytes(100_001))
+    check('100001 bytes' in said_by('get', torrent, *peer, status=1), 'a longer file')
+    check(os.path.getsize(out / 'data') == 100_001, 'which is left as it was')
+
+
+@case
+def a_torrent_that_leads_out_writes_nothing(bench):
+    content = bench.content('tree', {'aa': 100_000, 'bb': 5}, piece_bytes=64 << 10)
+    bad = bench.folder / 'bad.torrent'
+    bad.write_bytes(content.torrent.read_bytes().replace(b'2:aa', b'2:..'))
+    out = bench.new_folder()
+    said = bench.run('get', bad, '--peer', '127.0.0.1:1', '--out', out / 'deep', status=1)
+    check('leads out' in said, said)
+    check(not list(out.iterdir()), 'nothing is there')
+    # Nor does a link in the way lead out.
+    (out / 'tree').symlink_to(bench.new_folder())
+    said = bench.run('get', content.torrent, '--peer', '127.0.0.1:1', '--out', out, status=1)
+    check('ELOOP' in said or 'EXDEV' in said or 'ENOTDIR' in said, said)
+
+
+@case
+def a_caller_that_asks_for_nonsense_is_dropped_and_others_are_served(bench):
+    content = bench.content(files={'': 1 << 20}, piece_bytes=64 << 10)
+    seeder, port = bench.seed(content)
+    hello = b'\x13BitTorrent protocol' + bytes(8) + content.info_hash() + b'-XX0000-' + bytes(12)
+    request = b'\0\0\0\x0d\x06' + (1000).to_bytes(4) + bytes(4) + (16384).to_bytes(4)
+    long_one = b'\0\0\0\x0d\x06' + bytes(8) + (1 << 31).to_bytes(4)
+    for message in (request, long_one, b'\0\0\0\x0e\x06' + bytes(13), b'GET / HTTP/1.1\r\n\r\n' * 9):
+        with socket.create_connection(('127.0.0.1', port)) as s:
+            s.settimeout(20)
+            s.sendall((b'' if message.startswith(b'GET') else hello) + message)
+            try:
+                while s.recv(4096):
+                    pass
+            except ConnectionResetError:
+                pass
+            except TimeoutError:
+                raise Failed(f'{message!r}: the connection stays open') from None
+    out = bench.new_folder()
+    bench.get(content, out, [port])
+    content.check_copy(out, 'after bad callers')
+    bench.end(seeder)

@@ -1,0 +1,87 @@
+"""sluice-bt gives out: to libtorrent, to itself, and while it is still fetching."""
+
+from cases_get import MANY
+from harness import case, check, number, wait_until
+
+
+@case
+def libtorrent_fetches_a_file(bench):
+    content = bench.content()
+    seeder, port = bench.seed(content)
+    out = bench.new_folder()
+    taker = bench.peer(content, out, seeds=False)
+    taker.connect(port)
+    taker.wait_for_all()
+    content.check_copy(out, 'fetched by libtorrent')
+    check(number(r'sent data: (\d+) bytes', bench.end(seeder)) >= content.bytes, 'all was sent')
+
+
+@case
+def libtorrent_fetches_many_files(bench):
+    content = bench.content('tree', MANY, piece_bytes=32 << 10)
+    seeder, port = bench.seed(content)
+    out = bench.new_folder()
+    taker = bench.peer(content, out, seeds=False)
+    taker.connect(port)
+    taker.wait_for_all()
+    content.check_copy(out, 'fetched by libtorrent')
+    bench.end(seeder)
+
+
+@case
+def a_torrent_it_made_itself_serves_libtorrent_and_itself(bench):
+    content = bench.content('tree', MANY)
+    content.torrent = bench.folder / 'own.torrent'
+    bench.run('make', content.torrent, content.root / 'tree', '--piece-bytes', '64K', sets=False)
+    seeder, port = bench.seed(content)
+    theirs, ours = bench.new_folder(), bench.new_folder()
+    taker = bench.peer(content, theirs, seeds=False)
+    taker.connect(port)
+    bench.get(content, ours, [port])
+    taker.wait_for_all()
+    content.check_copy(theirs, 'fetched by libtorrent')
+    content.check_copy(ours, 'fetched by sluice-bt')
+    bench.end(seeder)
+
+
+@case
+def what_is_still_being_fetched_is_given_on(bench):
+    content = bench.content(piece_bytes=64 << 10)
+    seeder = bench.peer(content, content.root, seeds=True)
+    seeder.limit_upload(8 << 20)
+    middle, last = bench.new_folder(), bench.new_folder()
+    # Blocks stay with the writer for a minute unless they make a full write.
+    child = bench.start('get', content.torrent, '--peer', f'127.0.0.1:{seeder.port}', '--out',
+                        middle, '--listen', '127.0.0.1:0',
+                        settings=['sluice.write.delay_us=60000000'])
+    port = int(child.stdout.readline().rpartition(':')[2])
+    taker = bench.peer(content, last, seeds=False)
+    taker.connect(port)
+    wait_until(lambda: taker.handle.status().total_payload_download > content.bytes / 4,
+               'a quarter was given on while the rest came')
+    check(child.poll() is None, 'it still fetches')
+    bench.finish(child)
+    content.check_copy(middle, 'fetched')
+    taker.connect(seeder.port)
+    taker.wait_for_all()
+    content.check_copy(last, 'given on')
+    check(taker.handle.status().total_failed_bytes == 0, 'every byte given on was right')
+
+
+@case
+def a_part_of_the_content_is_given_out_and_the_rest_is_not(bench):
+    content = bench.content(piece_bytes=64 << 10)
+    full = bench.peer(content, content.root, seeds=True)
+    full.limit_upload(4 << 20)
+    partial = bench.new_folder()
+    damaged = partial / 'data'
+    damaged.write_bytes((content.root / 'data').read_bytes())
+    with open(damaged, 'r+b') as file:
+        file.seek(5 << 20)
+        file.write(bytes(3 << 20))
+    seeder, port = bench.seed(content, partial)
+    out = bench.new_folder()
+    said = bench.get(content, out, [port, full.port])
+    content.check_copy(out, 'fetched from both')
+    check('came wrong' not in said, said)
+    bench.end(seeder)

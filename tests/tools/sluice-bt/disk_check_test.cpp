@@ -1,0 +1,72 @@
+#include "disk_check.hpp"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <string>
+#include <vector>
+
+#include "support/temp_dir.hpp"
+
+namespace {
+
+struct two_files {
+  two_files() {
+    dir.write("a", std::string(700'000, 'a'));
+    dir.write("b", std::string(300'000, 'b'));
+    fds = {dir.open("a"), dir.open("b")};
+  }
+  two_files(const two_files&) = delete;
+  two_files& operator=(const two_files&) = delete;
+  ~two_files() {
+    for (const int fd : fds) ::close(fd);
+  }
+  support::temp_dir dir;
+  std::array<int, 2> fds{};
+  const std::array<std::uint64_t, 2> lengths{700'000, 300'000};
+  const bt::layout where{400'000, lengths};
+};
+
+bt::sha1_digest digest_of(const std::string& text) {
+  return bt::sha1_of(std::as_bytes(std::span(text)));
+}
+
+}  // namespace
+
+TEST_CASE("a piece is hashed across the border of its files") {
+  two_files on;
+  bt::disk_reader reader(on.where, on.fds);
+  CHECK(reader.digest_of(0) == digest_of(std::string(400'000, 'a')));
+  CHECK(reader.digest_of(1) == digest_of(std::string(300'000, 'a') + std::string(100'000, 'b')));
+  CHECK(reader.digest_of(2) == digest_of(std::string(200'000, 'b')));
+}
+
+TEST_CASE("a file that is too short is told, and the next digest is right again") {
+  two_files on;
+  REQUIRE(::ftruncate(on.fds[0], 500'000) == 0);
+  bt::disk_reader reader(on.where, on.fds);
+  REQUIRE_FALSE(reader.digest_of(1));
+  CHECK(reader.digest_of(1).error() == ENODATA);
+  CHECK(reader.digest_of(0) == digest_of(std::string(400'000, 'a')));
+}
+
+TEST_CASE("a descriptor that cannot be read is told") {
+  two_files on;
+  const std::array<int, 2> wrong{on.fds[0], -1};
+  bt::disk_reader reader(on.where, wrong);
+  REQUIRE_FALSE(reader.digest_of(2));
+  CHECK(reader.digest_of(2).error() == EBADF);
+}
+
+TEST_CASE("what was written is no hole") {
+  two_files on;
+  const bt::disk_reader reader(on.where, on.fds);
+  CHECK_FALSE(reader.is_hole(0));
+  CHECK_FALSE(reader.is_hole(1));
+  REQUIRE(::ftruncate(on.fds[1], 0) == 0);
+  REQUIRE(::ftruncate(on.fds[1], 300'000) == 0);
+  CHECK_FALSE(reader.is_hole(1));  // only its end
+  CHECK(reader.is_hole(2));
+}

@@ -226,15 +226,14 @@ task<void> peer::take_block(sluice::frame f, const message& m) {
   if (!arrival.wanted) co_return;
   if (peer* other = home_.find(arrival.other)) other->take_back(ref);
   const std::uint64_t offset = home_.where().piece_offset(ref.piece) + ref.begin;
-  while (!home_.files().has_room(offset, ref.bytes)) {
-    const result<void> room = co_await home_.files().room(offset, ref.bytes);
-    if (closing_) co_return;
-    if (!room) co_return home_.fail(sluice::describe(room.error()));
-  }
   const std::span<const std::byte> bytes = f.payload;
   sluice::lease shared = f.block.part(0, ref.bytes);
-  const result<void> posted = home_.files().post(std::move(f.block), bytes, offset);
-  if (!posted) co_return home_.fail(sluice::describe(posted.error()));
+  result<bool> written = home_.files().try_write(f.block, bytes, offset);
+  if (written && !*written) {
+    const result<void> done = co_await home_.files().write(std::move(f.block), bytes, offset);
+    if (!done) written = std::unexpected(done.error());
+  }
+  if (!written) co_return home_.fail(sluice::describe(written.error()));
   home_.counts().received_bytes += ref.bytes;
   home_.checker().arrived(ref.piece, ref.begin, std::move(shared), bytes);
 }

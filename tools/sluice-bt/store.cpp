@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -31,10 +32,12 @@ std::pair<std::string, std::string> split(const std::string& path) {
   return {path.substr(0, slash), path.substr(slash + 1)};
 }
 
-// Blocks of a file that begins within a page are never aligned in it.
-sluice::block_access access_of(const layout& of, std::size_t file) {
-  return of.file_offset(file) % page_bytes == 0 ? sluice::block_access::automatic
-                                                : sluice::block_access::page_cache;
+// A quarter of the pool at most waits to be complete.
+std::size_t windows_max(const sluice::engine& on) {
+  const auto arena = on.settings().get("sluice.memory.arena_bytes");
+  const auto block = on.settings().get("sluice.memory.block_bytes");
+  if (!arena || !block) return 1;
+  return std::max<std::uint64_t>(std::stoull(*arena) / 4 / std::stoull(*block), 1);
 }
 
 // Where space cannot be reserved, the file is made as long.
@@ -47,6 +50,9 @@ task<result<void>> reserve(sluice::file& of, std::uint64_t bytes) {
 }
 
 }  // namespace
+
+store::store(sluice::engine& on, const metainfo& of)
+    : layout_(of.layout()), staging_(on, windows_max(on)) {}
 
 task<std::expected<void, std::string>> store::open_one(sluice::engine& on, const metainfo_file& of,
                                                        sluice::directory& in,
@@ -69,7 +75,7 @@ task<std::expected<void, std::string>> store::open_one(sluice::engine& on, const
     if (!reserved) co_return refused(explain(of.path, reserved.error()));
   }
   fds_.push_back(file->fd());
-  entries_.push_back({std::move(*file), std::nullopt});
+  entries_.push_back({std::move(*file), std::nullopt, false});
   co_return std::expected<void, std::string>();
 }
 
@@ -95,12 +101,10 @@ task<std::expected<void, std::string>> store::make_all(sluice::engine& on, const
   }
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     if (of.files[i].bytes == 0) continue;
-    sluice::block_writer_options options;
-    options.access = access_of(layout_, i);
-    result<sluice::block_writer> writer =
-        co_await sluice::block_writer::open(entries_[i].file, options);
+    result<sluice::block_writer> writer = co_await sluice::block_writer::open(entries_[i].file);
     if (!writer) co_return refused(explain(of.files[i].path, writer.error()));
     entries_[i].writer.emplace(std::move(*writer));
+    entries_[i].staged = layout_.file_offset(i) % page_bytes != 0;
   }
   co_return std::expected<void, std::string>();
 }
@@ -118,7 +122,7 @@ task<std::expected<void, std::string>> store::find_all(sluice::engine& on, const
       co_return refused(fmt::format("{}/{}: has {} bytes, but {} in the torrent", directory,
                                     file.path, info->bytes, file.bytes));
     fds_.push_back(found->fd());
-    entries_.push_back({std::move(*found), std::nullopt});
+    entries_.push_back({std::move(*found), std::nullopt, false});
   }
   found_content_ = true;
   co_return std::expected<void, std::string>();
@@ -126,7 +130,7 @@ task<std::expected<void, std::string>> store::find_all(sluice::engine& on, const
 
 task<store::opened> store::open_to_write(sluice::engine& on, const metainfo& of,
                                          const std::string& directory) {
-  std::unique_ptr<store> made(new store(of));
+  std::unique_ptr<store> made(new store(on, of));
   const auto done = co_await made->make_all(on, of, directory);
   if (!done) co_return refused(done.error());
   co_return opened(std::move(made));
@@ -134,43 +138,58 @@ task<store::opened> store::open_to_write(sluice::engine& on, const metainfo& of,
 
 task<store::opened> store::open_to_read(sluice::engine& on, const metainfo& of,
                                         const std::string& directory) {
-  std::unique_ptr<store> made(new store(of));
+  std::unique_ptr<store> made(new store(on, of));
   const auto done = co_await made->find_all(on, of, directory);
   if (!done) co_return refused(done.error());
   co_return opened(std::move(made));
 }
 
-bool store::has_room(std::uint64_t offset, std::uint64_t bytes) const {
-  return layout_.for_each(offset, bytes, [this](const segment& part) {
-    return entries_[part.file].writer->has_room();
-  });
+staging::target store::target_of(std::size_t file) {
+  return {&*entries_[file].writer, layout_.file_bytes(file)};
 }
 
-task<result<void>> store::room(std::uint64_t offset, std::uint64_t bytes) {
-  sluice::block_writer* full = nullptr;
-  layout_.for_each(offset, bytes, [&](const segment& part) {
-    sluice::block_writer& writer = *entries_[part.file].writer;
-    if (!writer.has_room()) full = &writer;
-    return full == nullptr;
+result<bool> store::try_write(sluice::lease& block, std::span<const std::byte> bytes,
+                              std::uint64_t offset) {
+  segment only;
+  layout_.for_each(offset, bytes.size(), [&only](const segment& part) {
+    only = part;
+    return false;
   });
-  if (full == nullptr) co_return result<void>();
-  co_return co_await full->room();
+  entry& into = entries_[only.file];
+  if (only.bytes < bytes.size() || into.staged || !into.writer->has_room()) return false;
+  const result<void> posted = into.writer->post(std::move(block), bytes, only.offset);
+  if (!posted) return std::unexpected(posted.error());
+  return true;
 }
 
-result<void> store::post(sluice::lease&& block, std::span<const std::byte> bytes,
-                         std::uint64_t offset) {
-  const sluice::lease whole = std::move(block);
-  result<void> posted;
-  std::uint64_t done = 0;
-  layout_.for_each(offset, bytes.size(), [&](const segment& part) {
-    sluice::lease share =
-        whole.part(static_cast<std::uint32_t>(done), static_cast<std::uint32_t>(part.bytes));
-    posted = entries_[part.file].writer->post(std::move(share), bytes.subspan(done, part.bytes),
-                                              part.offset);
-    done += part.bytes;
-    return posted.has_value();
-  });
-  return posted;
+task<result<void>> store::write(sluice::lease block, std::span<const std::byte> bytes,
+                                std::uint64_t offset) {
+  for (std::uint64_t done = 0; done < bytes.size();) {
+    segment here;
+    layout_.for_each(offset + done, bytes.size() - done, [&here](const segment& part) {
+      here = part;
+      return false;
+    });
+    const std::span<const std::byte> part = bytes.subspan(done, here.bytes);
+    sluice::block_writer& into = *entries_[here.file].writer;
+    result<void> written;
+    if (entries_[here.file].staged) {
+      written = co_await staging_.put(target_of(here.file), part, here.offset);
+    } else {
+      while (written && !into.has_room()) written = co_await into.room();
+      sluice::lease share =
+          block.part(static_cast<std::uint32_t>(done), static_cast<std::uint32_t>(here.bytes));
+      if (written) written = into.post(std::move(share), part, here.offset);
+    }
+    if (!written) co_return written;
+    done += here.bytes;
+  }
+  co_return result<void>();
+}
+
+task<result<void>> store::unstage(std::size_t file, std::uint64_t offset, std::uint64_t bytes) {
+  if (!entries_[file].staged) co_return result<void>();
+  co_return co_await staging_.flush(target_of(file), offset, bytes);
 }
 
 task<result<void>> store::read(std::span<std::byte> into, std::uint64_t offset) {
@@ -182,6 +201,8 @@ task<result<void>> store::read(std::span<std::byte> into, std::uint64_t offset) 
     });
     entry& from = entries_[here.file];
     const std::span<std::byte> place = into.first(here.bytes);
+    const result<void> unstaged = co_await unstage(here.file, here.offset, here.bytes);
+    if (!unstaged) co_return unstaged;
     result<std::size_t> got;
     if (from.writer) {
       got = co_await from.writer->read(place, here.offset);
@@ -197,9 +218,10 @@ task<result<void>> store::read(std::span<std::byte> into, std::uint64_t offset) 
 }
 
 task<result<void>> store::commit() {
-  for (entry& one : entries_) {
-    if (!one.writer) continue;
-    const result<void> done = co_await one.writer->commit();
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    if (!entries_[i].writer) continue;
+    result<void> done = co_await unstage(i, 0, layout_.file_bytes(i));
+    if (done) done = co_await entries_[i].writer->commit();
     if (!done) co_return done;
   }
   for (sluice::directory& in : directories_) {

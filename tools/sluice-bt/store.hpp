@@ -18,6 +18,7 @@
 #include "sluice/lease.hpp"
 #include "sluice/result.hpp"
 #include "sluice/task.hpp"
+#include "staging.hpp"
 
 namespace bt {
 
@@ -40,12 +41,15 @@ class store {
   // Whether any file had content when it was opened.
   [[nodiscard]] bool found_content() const { return found_content_; }
 
-  [[nodiscard]] bool has_room(std::uint64_t offset, std::uint64_t bytes) const;
-  // Until it may have; or why a file cannot be written.
-  [[nodiscard]] sluice::task<sluice::result<void>> room(std::uint64_t offset, std::uint64_t bytes);
-  // `bytes` begin with the block. There must be room.
-  sluice::result<void> post(sluice::lease&& block, std::span<const std::byte> bytes,
-                            std::uint64_t offset);
+  // Takes `bytes` that begin with the block, without waiting. False: it would have to wait, and has
+  // taken nothing; use write().
+  [[nodiscard]] sluice::result<bool> try_write(sluice::lease& block,
+                                               std::span<const std::byte> bytes,
+                                               std::uint64_t offset);
+  // As try_write, and waits until there is room.
+  [[nodiscard]] sluice::task<sluice::result<void>> write(sluice::lease block,
+                                                         std::span<const std::byte> bytes,
+                                                         std::uint64_t offset);
   // All of it, posted or stored. code::end_of_stream for a file that has become shorter.
   [[nodiscard]] sluice::task<sluice::result<void>> read(std::span<std::byte> into,
                                                         std::uint64_t offset);
@@ -56,8 +60,12 @@ class store {
   struct entry {
     sluice::file file;
     std::optional<sluice::block_writer> writer;
+    bool staged = false;  // its blocks are not aligned in it
   };
-  explicit store(const metainfo& of) : layout_(of.layout()) {}
+  store(sluice::engine& on, const metainfo& of);
+  [[nodiscard]] staging::target target_of(std::size_t file);
+  [[nodiscard]] sluice::task<sluice::result<void>> unstage(std::size_t file, std::uint64_t offset,
+                                                           std::uint64_t bytes);
   [[nodiscard]] sluice::task<std::expected<void, std::string>> open_one(sluice::engine& on,
                                                                         const metainfo_file& of,
                                                                         sluice::directory& in,
@@ -67,8 +75,9 @@ class store {
   [[nodiscard]] sluice::task<std::expected<void, std::string>> find_all(
       sluice::engine& on, const metainfo& of, const std::string& directory);
 
-  layout layout_;
+  const layout layout_;
   std::vector<entry> entries_;
+  staging staging_;
   std::vector<int> fds_;
   std::vector<sluice::directory> directories_;  // with names of ours
   bool found_content_ = false;

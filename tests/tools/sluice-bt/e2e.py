@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests of sluice-bt with real peers: libtorrent, itself, and peers that behave badly.
 
-  e2e.py --program build/sluice-bt --backend ring|pool [--large GIB] [CASE...]
+  e2e.py --program build/sluice-bt --backend ring|pool [--large GIB [--runs N]] [CASE...]
 
 Prints a line for each case that failed or was skipped. Exits with 77 when the backend or libtorrent
 is not to be had here. With --large only the cases for that size are run, which print their rates.
@@ -18,8 +18,9 @@ sys.dont_write_bytecode = True
 
 import cases_faults  # noqa: E402,F401  (importing registers the cases)
 import cases_get  # noqa: E402,F401
+import cases_large  # noqa: E402,F401
 import cases_seed  # noqa: E402,F401
-from harness import CASES, Bench, Failed, Skipped  # noqa: E402
+from harness import CASES, LARGE_CASES, Bench, Failed, Skipped  # noqa: E402
 
 
 def run_case(function, bench):
@@ -47,7 +48,9 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--program', required=True)
     parser.add_argument('--backend', choices=['ring', 'pool'], required=True)
-    parser.add_argument('--large', type=float, metavar='GIB')
+    parser.add_argument('--large', type=float, metavar='GIB', help='only the large cases')
+    parser.add_argument('--runs', type=int, default=1, help='of each of those')
+    parser.add_argument('--piece-bytes', type=int, default=1 << 20, help='of those')
     parser.add_argument('--dir', help='where to work (default: the folder for temporary files)')
     parser.add_argument('cases', nargs='*', help='only cases whose name contains one of these')
     arguments = parser.parse_args()
@@ -55,11 +58,12 @@ def main():
     folder = tempfile.mkdtemp(prefix='sluice-bt-e2e-', dir=arguments.dir)
     results = []
     try:
-        for function in CASES:
+        for function in LARGE_CASES if arguments.large else CASES:
             if arguments.cases and not any(c in function.__name__ for c in arguments.cases):
                 continue
             bench = Bench(arguments.program, arguments.backend, folder)
             bench.large_bytes = int((arguments.large or 0) * (1 << 30))
+            bench.large_runs, bench.large_piece_bytes = arguments.runs, arguments.piece_bytes
             bench.folder = bench.folder / function.__name__
             bench.folder.mkdir()
             results.append(run_case(function, bench))

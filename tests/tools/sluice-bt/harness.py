@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,16 @@ import time
 WAIT_S = 40  # for what must happen soon; generous, because sanitizers slow the program down
 
 CASES = []
+LARGE_CASES = []
 
 
 def case(function):
     CASES.append(function)
+    return function
+
+
+def large_case(function):
+    LARGE_CASES.append(function)
     return function
 
 
@@ -152,6 +159,8 @@ class LibtorrentPeer:
 
 
 class Bench:
+    large_bytes = large_runs = large_piece_bytes = 0  # for the large cases
+
     def __init__(self, program, backend, folder):
         self.program, self.backend, self.folder = program, backend, pathlib.Path(folder)
         self.cleanup = contextlib.ExitStack()
@@ -179,11 +188,18 @@ class Bench:
             words += ['--set', setting]
         return words
 
-    def start(self, *arguments, settings=(), sets=True):
-        words = [self.program, *map(str, arguments), *(self.settings(settings) if sets else [])]
-        child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def start(self, *arguments, settings=(), sets=True, **limits):
+        words = [self.program, *arguments, *(self.settings(settings) if sets else [])]
+        return self.child(words, **limits)
+
+    def child(self, words, **limits):
+        child = subprocess.Popen([*map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                 text=True, **limits)
         self.cleanup.callback(lambda: child.poll() is None and child.kill())
         return child
+
+    def remove(self, folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
     def finish(self, child, status=0, seconds=WAIT_S):
         """What it said, both streams."""

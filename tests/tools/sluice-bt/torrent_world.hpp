@@ -49,17 +49,16 @@ struct world {
   // Posts that range of the content from a block of its own, and gives `share` a part of it.
   sluice::task<bool> post(std::uint64_t offset, std::uint64_t bytes,
                           sluice::lease* share = nullptr) {
-    while (!store->has_room(offset, bytes)) {
-      const sluice::result<void> room = co_await store->room(offset, bytes);
-      if (!room) co_return false;
-    }
     sluice::lease_await leasing = engine->acquire_block();
     sluice::result<sluice::lease> leased = co_await leasing;
     if (!leased) co_return false;
     const std::span<std::byte> place = leased->bytes().first(bytes);
     std::ranges::copy(std::span(content).subspan(offset, bytes), place.begin());
     if (share != nullptr) *share = leased->part(0, static_cast<std::uint32_t>(bytes));
-    co_return store->post(std::move(*leased), place, offset).has_value();
+    const sluice::result<bool> tried = store->try_write(*leased, place, offset);
+    if (!tried || *tried) co_return tried.has_value();
+    const sluice::result<void> written = co_await store->write(std::move(*leased), place, offset);
+    co_return written.has_value();
   }
 
   [[nodiscard]] bool files_hold_the_content() const {

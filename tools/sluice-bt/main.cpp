@@ -1,14 +1,14 @@
-// sluice-bt: fetches and gives out the files of a torrent, from and to peers named on the command
-// line.
+// sluice-bt: fetches the files of a torrent from peers named on the command line, and gives them
+// out.
 //
-//   main              the command line
-//   get_seed, make    its commands; progress: what they show
-//   bencode, metainfo, layout: .torrent files (no I/O); sha1, disk_check: digests
-//   wire              messages (no I/O); picker, pace: which block, whom, how many at a time (no
-//   I/O) session           one torrent in transfer; peer, upload: one connection piece_checker
-//   digests of pieces as they arrive; store: the files
-#include <fmt/format.h>
-
+//   main              the command line; transfer: get and seed; make
+//   bencode, metainfo, layout: what a .torrent file says (no I/O); torrent_file: on the disk
+//   wire, bitfield    messages (no I/O)
+//   picker, pace      which block from whom, how many at a time (no I/O)
+//   session           one torrent in transfer; peer, upload: one connection of it
+//   piece_checker     digests of pieces as they arrive; disk_check, sha1: as they lie there
+//   store             the files; staging: blocks that are not aligned in theirs
+//   progress          what is shown
 #include <CLI/CLI.hpp>
 #include <string>
 

@@ -25,7 +25,7 @@ constexpr std::chrono::seconds connect_time{10};
 constexpr std::chrono::milliseconds pause_time{500};  // before a peer is tried again, and longer
 constexpr std::chrono::milliseconds accept_pause{100};
 constexpr unsigned attempts_max = 3;  // in a row, without a handshake
-constexpr std::size_t peers_max = 200;
+constexpr std::size_t callers_max = 200;
 constexpr std::chrono::milliseconds watch_time{500};
 
 // As BEP 20 has it, and the rest random, so that a peer knows who it is twice.
@@ -168,16 +168,18 @@ bool session::listen() {
 task<void> session::accept_all() {
   while (!ending_) {
     result<sluice::stream> caller = co_await listener_->accept();
-    if (caller && peers_.size() < peers_max) {
-      engine_.spawn(answer(*std::move(caller)));
+    if (caller && callers_.size() < callers_max) {
+      const source_id id = ++last_id_;
+      callers_[id] =
+          engine_.start(answer(*std::move(caller), id), [this, id] { callers_.erase(id); });
     } else if (!caller && !ending_) {
       co_await engine_.sleep_for(accept_pause);  // out of descriptors or memory
     }
   }
 }
 
-task<void> session::answer(sluice::stream caller) {
-  auto made = std::make_shared<peer>(*this, std::move(caller), "a caller", ++last_id_);
+task<void> session::answer(sluice::stream caller, source_id id) {
+  auto made = std::make_shared<peer>(*this, std::move(caller), "a caller", id);
   const peer_end ended = co_await peer::run(made, who_called::they);
   if (!ending_ && ended.hopeless) events_.notice(fmt::format("a caller: {}", ended.why));
 }
@@ -313,6 +315,7 @@ task<void> session::finish() {
 void session::end() {
   for (const sluice::task_handle task : tasks_) engine_.cancel(task);
   for (const auto& [id, one] : peers_) one->close("the end", false);
+  for (const auto& [id, task] : callers_) engine_.cancel(task);
 }
 
 }  // namespace bt

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -91,7 +92,7 @@ class session {
   void begin();
   bool listen();
   sluice::task<void> accept_all();
-  sluice::task<void> answer(sluice::stream caller);
+  sluice::task<void> answer(sluice::stream caller, source_id id);
   sluice::task<void> connect(std::size_t which);
   sluice::task<bool> try_once(const peer_address& to, std::string& why, bool& greeted);
   void connector_ended(std::size_t which, const std::string& why);
@@ -114,6 +115,7 @@ class session {
   std::unique_ptr<piece_checker> checker_;
   std::optional<sluice::listener> listener_;
   std::map<source_id, std::shared_ptr<peer>> peers_;
+  std::map<source_id, sluice::task_handle> callers_;  // connections that others made
   source_id last_id_ = 0;
   std::vector<sluice::task_handle> tasks_;  // that end with the session
   std::vector<std::string> last_words_;     // of each address

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -18,7 +17,6 @@
 #include <utility>
 #include <vector>
 
-#include "commands.hpp"
 #include "disk_check.hpp"
 
 namespace bt {
@@ -28,8 +26,6 @@ namespace {
 namespace fs = std::filesystem;
 using refused = std::unexpected<std::string>;
 
-constexpr std::uint64_t piece_bytes_least = 16 << 10;
-constexpr std::uint64_t piece_bytes_most = 64 << 20;
 constexpr unsigned threads_max = 16;
 
 // Descriptors of the files, in the torrent's order.
@@ -154,32 +150,6 @@ std::expected<std::string, std::string> describe_path(const std::string& path,
   const auto hashed = hash_pieces(made, files);
   if (!hashed) return refused(fmt::format("{}: {}", path, hashed.error()));
   return write_metainfo(made, single);
-}
-
-int make_torrent(const command_line& given) {
-  const std::uint64_t each = given.piece_bytes;
-  if (!std::has_single_bit(each) || each < piece_bytes_least || each > piece_bytes_most) {
-    say(fmt::format("--piece-bytes {}: a power of two from 16K to 64M", each));
-    return 2;
-  }
-  const auto described = describe_path(given.path, each);
-  if (!described) {
-    say(described.error());
-    return 1;
-  }
-  std::ofstream out(given.torrent, std::ios::binary | std::ios::trunc);
-  out << *described;
-  out.close();
-  if (!out) {
-    say(fmt::format("{}: {}", given.torrent, std::strerror(errno)));
-    return 1;
-  }
-  return 0;
-}
-
-void say(const std::string& text) {
-  fmt::print(stderr, "sluice-bt: {}\n", text);
-  std::fflush(stderr);
 }
 
 }  // namespace bt

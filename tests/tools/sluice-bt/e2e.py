@@ -19,6 +19,7 @@ sys.dont_write_bytecode = True
 import cases_faults  # noqa: E402,F401  (importing registers the cases)
 import cases_get  # noqa: E402,F401
 import cases_large  # noqa: E402,F401
+import cases_program  # noqa: E402,F401
 import cases_seed  # noqa: E402,F401
 from harness import CASES, LARGE_CASES, Bench, Failed, Skipped  # noqa: E402
 

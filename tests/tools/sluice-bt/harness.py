@@ -1,4 +1,4 @@
-"""What the tests of sluice-bt against real peers share: content, torrents, libtorrent, the program."""
+"""What the tests of sluice-bt with real peers share: content, libtorrent, the program."""
 
 import contextlib
 import hashlib
@@ -114,7 +114,8 @@ class Content:
     def check_copy(self, folder, what):
         wanted, got = digests(self.root), digests(folder)
         missing = {path: size for path, size in wanted.items() if got.get(path) != size}
-        check(not missing, f'{what}: {sorted(missing)} are not as they were; {sorted(got)} are there')
+        check(not missing,
+              f'{what}: {sorted(missing)} are not as they were; {sorted(got)} are there')
 
 
 class LibtorrentPeer:
@@ -188,13 +189,13 @@ class Bench:
             words += ['--set', setting]
         return words
 
-    def start(self, *arguments, settings=(), sets=True, **limits):
+    def start(self, *arguments, settings=(), sets=True, **options):
         words = [self.program, *arguments, *(self.settings(settings) if sets else [])]
-        return self.child(words, **limits)
+        return self.child(words, **options)
 
-    def child(self, words, **limits):
-        child = subprocess.Popen([*map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                 text=True, **limits)
+    def child(self, words, **options):
+        options.setdefault('stderr', subprocess.PIPE)
+        child = subprocess.Popen([*map(str, words)], stdout=subprocess.PIPE, text=True, **options)
         self.cleanup.callback(lambda: child.poll() is None and child.kill())
         return child
 

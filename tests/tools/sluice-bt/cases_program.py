@@ -1,0 +1,92 @@
+"""The program as such: arguments, what it shows, how it ends."""
+
+import os
+import pty
+import resource
+import socket
+import time
+
+from harness import case, check
+
+
+@case
+def wrong_arguments_and_files_are_named(bench):
+    content = bench.content(files={'': 100_000}, piece_bytes=64 << 10)
+    out, torrent = bench.new_folder(), content.torrent
+    broken = bench.folder / 'broken.torrent'
+    broken.write_bytes(torrent.read_bytes()[:-3])
+
+    def said_by(*arguments, status, sets=True):
+        return bench.run(*arguments, status=status, sets=sets)
+    peer = ('--peer', '127.0.0.1:1', '--out', out)
+    check('--peer' in said_by('get', torrent, '--out', out, status=2), 'no peer')
+    check('HOST:PORT' in said_by('get', torrent, '--peer', '127.0.0.1', '--out', out, status=2),
+          'a peer without port')
+    check('No such file' in said_by('get', bench.folder / 'none', *peer, status=1), 'no torrent')
+    check('no bencode' in said_by('get', broken, *peer, status=1), 'a broken torrent')
+    check('knob=value' in said_by('get', torrent, *peer, '--set', 'x', status=2), 'no setting')
+    check('no knob' in said_by('get', torrent, *peer, '--set', 'sluice.x=1', status=2), 'no knob')
+    seed = ('seed', torrent, '--listen', '127.0.0.1:0', '--data')
+    check('data' in said_by(*seed, bench.new_folder(), status=1), 'no content')
+    check('power of two' in said_by('make', bench.folder / 'x', content.root, '--piece-bytes',
+                                    '20000', status=2, sets=False), 'an odd piece length')
+    (out / 'data').write_bytes(bytes(100_001))
+    check('100001 bytes' in said_by('get', torrent, *peer, status=1), 'a longer file')
+    check(os.path.getsize(out / 'data') == 100_001, 'which is left as it was')
+
+
+@case
+def a_disk_without_room_is_told_before_anything_comes(bench):
+    content = bench.content(piece_bytes=64 << 10)
+    seeder = bench.peer(content, content.root, seeds=True)
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, 8 << 20))
+    child = bench.start('get', content.torrent, '--peer', f'127.0.0.1:{seeder.port}', '--out',
+                        bench.new_folder(), preexec_fn=small_files)
+    said = bench.finish(child, status=1)
+    check('data: ' in said and 'EFBIG' in said, said)
+    check(seeder.handle.status().total_payload_upload == 0, 'nothing was asked for')
+
+
+@case
+def it_ends_soon_whatever_callers_do(bench):
+    content = bench.content(files={'': 1 << 20}, piece_bytes=64 << 10)
+    seeder, port = bench.seed(content)
+    with socket.create_connection(('127.0.0.1', port)) as mute, \
+            socket.create_connection(('127.0.0.1', port)) as greeted:
+        greeted.sendall(b'\x13BitTorrent protocol' + bytes(8) + content.info_hash() + bytes(20))
+        check(len(greeted.recv(68)) == 68, 'it greets')
+        mute.sendall(b'\x13')
+        began = time.monotonic()
+        said = bench.end(seeder)
+        check(time.monotonic() - began < 5, 'soon')
+    check('sent data: 0 bytes' in said, said)
+
+
+@case
+def progress_is_shown_on_a_terminal_only(bench):
+    content = bench.content(files={'': 4 << 20}, piece_bytes=64 << 10)
+    seeder = bench.peer(content, content.root, seeds=True)
+    seeder.limit_upload(4 << 20)
+    ours, theirs = pty.openpty()
+    try:
+        child = bench.start('get', content.torrent, '--peer', f'127.0.0.1:{seeder.port}', '--out',
+                            bench.new_folder(), stderr=theirs)
+        out, _ = child.communicate(timeout=40)
+        shown = os.read(ours, 100_000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    check('/64 pieces, ' in shown and '1 peers' in shown, shown)
+    check(out.startswith('got data: ') and out.count('\n') == 1, out)
+    seeder.limit_upload(0)
+    said = bench.get(content, bench.new_folder(), [seeder.port])
+    check(said.count('\n') == 1, said)
+
+
+@case
+def help_says_what_there_is_not(bench):
+    said = bench.run('--help', sets=False)
+    for word in ('no trackers', 'no DHT', 'no encryption', 'get', 'seed', 'make'):
+        check(word in said, f'{word}: {said}')

@@ -18,6 +18,8 @@ constexpr std::array table = {
     bench_case{"gets", "16 KiB GETs over 32 keep-alive connections", run_gets},
     bench_case{"out_of_order", "16 KiB blocks of one file in random order -> disk",
                run_out_of_order},
+    bench_case{"framed", "frames with aligned payloads: copy, more calls, or predictive scatter",
+               run_framed},
 };
 
 }  // namespace

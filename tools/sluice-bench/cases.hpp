@@ -28,5 +28,6 @@ outcome run_latency(const setup& on, const pattern& payload);
 outcome run_start(const setup& on, const pattern& payload);
 outcome run_gets(const setup& on, const pattern& payload);
 outcome run_out_of_order(const setup& on, const pattern& payload);
+outcome run_framed(const setup& on, const pattern& payload);
 
 }  // namespace bench

@@ -28,6 +28,18 @@ namespace {
 
 constexpr double silence_seconds_max = 60;
 
+// epoll_wait in nanoseconds: an open loop keeps times below a millisecond.
+int wait_for(int epoll_fd, std::array<epoll_event, 256>& events, double seconds) {
+  const double bounded = std::max(seconds, 0.0);
+  timespec timeout{};
+  timeout.tv_sec = static_cast<time_t>(bounded);
+  timeout.tv_nsec = static_cast<long>((bounded - std::floor(bounded)) * 1e9);
+  return ::epoll_pwait2(epoll_fd, events.data(), static_cast<int>(events.size()), &timeout,
+                        nullptr);
+}
+
+}  // namespace
+
 int connect_to(std::uint16_t port) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
@@ -44,18 +56,6 @@ int connect_to(std::uint16_t port) {
   }
   return fd;
 }
-
-// epoll_wait in nanoseconds: an open loop keeps times below a millisecond.
-int wait_for(int epoll_fd, std::array<epoll_event, 256>& events, double seconds) {
-  const double bounded = std::max(seconds, 0.0);
-  timespec timeout{};
-  timeout.tv_sec = static_cast<time_t>(bounded);
-  timeout.tv_nsec = static_cast<long>((bounded - std::floor(bounded)) * 1e9);
-  return ::epoll_pwait2(epoll_fd, events.data(), static_cast<int>(events.size()), &timeout,
-                        nullptr);
-}
-
-}  // namespace
 
 struct load_generator::state {
   request_form form;

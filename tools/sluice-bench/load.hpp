@@ -58,6 +58,9 @@ class load_generator {
   std::unique_ptr<state> state_;
 };
 
+// A blocking socket to 127.0.0.1:port without Nagle's delay; -1 with errno set.
+[[nodiscard]] int connect_to(std::uint16_t port);
+
 // Time for the peer to accept what was connected: threads are made, none of it is timed.
 void let_accept(unsigned connections);
 

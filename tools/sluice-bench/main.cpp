@@ -2,6 +2,7 @@
 //
 //   main              the command line; figures: medians and spreads; setup: where things are
 //   cases             the table of cases; case_*: one file for each kind
+//   frame_load        the sender of the case framed; serve_frames: its receiver
 //   contest           one combination of size and connections: all ways, warm-up, A B B A, verify
 //   server, nginx     the servers measured; serve, sink: those of this program; child: processes
 //   load, exchange    the load generator; pattern: the payload; place: folders, verifying
@@ -15,8 +16,10 @@
 #include <unistd.h>
 
 #include <array>
+#include <bit>
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -42,6 +45,14 @@ struct command_line {
   std::string peers;
 };
 
+// What a payload of the case framed may have.
+std::string power_of_two(const std::string& text) {
+  const std::uint64_t bytes = std::strtoull(text.c_str(), nullptr, 10);
+  return std::has_single_bit(bytes) && bytes >= 8 && bytes <= 1 << 20
+             ? ""
+             : "no power of two from 8 to 1 MiB: " + text;
+}
+
 void describe(CLI::App& app, command_line& given) {
   app.add_option("CASE", given.on.cases, "What to measure; see --list");
   app.add_flag("--quick", given.quick, "Fewer sizes, ways and runs: minutes instead of hours");
@@ -61,6 +72,16 @@ void describe(CLI::App& app, command_line& given) {
   app.add_option("--peers", given.peers, "Where the peers' programs are (default: beside this one)")
       ->check(CLI::ExistingDirectory);
   app.add_option("--only", given.on.only, "Only ways whose name contains this");
+  app.add_option("--payloads", given.on.payload_bytes, "framed: powers of two, as 1K,16K,1M")
+      ->delimiter(',')
+      ->transform(CLI::AsSizeValue(false))
+      ->check(power_of_two);
+  app.add_option("--connections", given.on.connections, "framed: how many, as 1,16,256")
+      ->delimiter(',')
+      ->check(CLI::Range(1u, 4096u));
+  app.add_option("--storage", given.on.storages, "framed: of none, tmpfs, page cache, direct")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"none", "tmpfs", "page cache", "direct"}));
   app.footer("sluice-bench serve --help: the server that the ways named sluice measure");
 }
 

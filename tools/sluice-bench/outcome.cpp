@@ -38,7 +38,8 @@ const row* best_peer(const outcome& all, const row& ours) {
   for (const row& other : all.rows) {
     const bool comparable = !other.ours && other.peer != "sink" && same_combination(other, ours) &&
                             other.durable == ours.durable &&
-                            (other.kept == storage::tmpfs) == (ours.kept == storage::tmpfs);
+                            (other.kept == storage::tmpfs) == (ours.kept == storage::tmpfs) &&
+                            (other.kept == storage::none) == (ours.kept == storage::none);
     if (!comparable || !other.median_of("mib_per_second")) continue;
     if (best == nullptr || *other.median_of("mib_per_second") > *best->median_of("mib_per_second"))
       best = &other;

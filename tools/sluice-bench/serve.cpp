@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "serve_frames.hpp"
 #include "sluice/engine.hpp"
 #include "sluice/file.hpp"
 #include "sluice/knobs.hpp"
@@ -35,6 +36,7 @@ struct served {
   bool sync = false;
   unsigned connections = 0;
   sluice::receipt last;  // of the last transfer that ended well
+  frame_service frames;  // of the modes discard, store and store_direct
 };
 
 std::uint64_t length_in(const std::array<std::byte, 8>& head) {
@@ -110,6 +112,8 @@ sluice::task<void> accept_all(served& s, sluice::listener listener) {
     }
     if (s.mode == "send") {
       s.engine->spawn(send_objects(s, std::move(*peer)));
+    } else if (s.frames.engine != nullptr) {
+      s.engine->spawn(receive_frames(s.frames, std::move(*peer), s.connections++));
     } else {
       s.engine->spawn(receive_objects(s, std::move(*peer), s.connections++));
     }
@@ -146,6 +150,7 @@ struct command_line {
   std::string dir;
   std::string mode;
   bool sync = false;
+  bool check = false;
   std::string block;
   std::string depth;
   std::vector<std::string> settings;
@@ -206,9 +211,11 @@ int serve_main(int argc, char** argv) {
   command_line given;
   app.add_option("--listen", given.listen, "ADDR:PORT; port 0: the kernel chooses");
   app.add_option("--dir", given.dir, "Where objects go, and where source lies")->required();
-  app.add_option("--mode", given.mode, "receive, durable or send")
+  app.add_option("--mode", given.mode,
+                 "receive, durable or send; frames: discard, store or store_direct")
       ->required()
-      ->check(CLI::IsMember({"receive", "durable", "send"}));
+      ->check(CLI::IsMember({"receive", "durable", "send", "discard", "store", "store_direct"}));
+  app.add_flag("--check", given.check, "frames: sum every byte up, which costs time");
   app.add_flag("--sync", given.sync, "receive: fdatasync before the answer");
   app.add_option("--block", given.block, "sluice.memory.block_bytes");
   app.add_option("--depth", given.depth, "sluice.receive.depth, or .send.depth in mode send");
@@ -233,6 +240,10 @@ int serve_main(int argc, char** argv) {
   s.engine = &*engine;
   s.mode = given.mode;
   s.sync = given.sync;
+  if (given.mode == "discard" || given.mode.starts_with("store")) {
+    s.frames = {&*engine, &s.home, given.mode != "discard", given.mode == "store_direct",
+                given.check};
+  }
   return run(s, given, *engine);
 }
 

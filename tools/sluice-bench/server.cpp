@@ -75,6 +75,7 @@ std::vector<std::string> command_of(const setup& on, const way& which, const ser
                  {"--listen", "127.0.0.1:0", "--dir", order.directory, "--mode", order.mode});
   if (which.durable && order.mode != "send") command.emplace_back("--sync");
   add_settings(command, which);
+  command.insert(command.end(), which.arguments.begin(), which.arguments.end());
   return command;
 }
 

@@ -30,10 +30,11 @@ struct way {
   std::string peer;  // serve, sluiced, nginx, sink, or a program of bench-peers
   storage kept = storage::page_cache;
   bool durable = true;
-  std::vector<std::string> settings = {};  // knob=value, for serve and sluiced
-  bool quick = true;                       // a part of --quick too
-  unsigned connections_max = 4096;         // above it the way makes no sense
-  bool sync_at_end = false;                // the server cannot sync: one syncfs inside the clock
+  std::vector<std::string> settings = {};   // knob=value, for serve and sluiced
+  bool quick = true;                        // a part of --quick too
+  unsigned connections_max = 4096;          // above it the way makes no sense
+  bool sync_at_end = false;                 // the server cannot sync: one syncfs inside the clock
+  std::vector<std::string> arguments = {};  // more of its command line
 
   [[nodiscard]] bool ours() const { return peer == "serve" || peer == "sluiced"; }
   [[nodiscard]] bool speaks_http() const { return peer == "sluiced" || peer == "nginx"; }
@@ -48,7 +49,7 @@ struct claim {
 
 // How a server is to be started.
 struct server_order {
-  std::string mode;       // receive, durable or send
+  std::string mode;       // receive, durable or send; framed: discard, store or store_direct
   std::string directory;  // of the objects, or of the source
   std::string scratch;    // for its own files, on the same filesystem
 };

@@ -25,6 +25,10 @@ struct setup {
   std::string self;       // this program, for serve and sink
   std::string only;       // ways whose name contains it; the limit is measured all the same
   std::string json_file;  // empty: none
+  // Of the case framed; empty: as much as `how_much` says.
+  std::vector<std::uint64_t> payload_bytes;
+  std::vector<unsigned> connections;
+  std::vector<std::string> storages;  // as name(storage) says
 
   // A server or peer by its name.
   [[nodiscard]] std::optional<std::string> program(const std::string& name) const;

@@ -6,7 +6,8 @@
 //
 // Fair settings: epoll and non-blocking sockets, or --threads: one for each connection, blocking
 // sockets and MSG_WAITALL where a call wants a certain number of bytes. The buffer of contiguous is
-// shared by all connections of a thread, so that it stays in the CPU's cache. Blocks of 256 KiB are
+// shared by all connections of a thread, so that it stays in the CPU's cache, and page-aligned: the
+// kernel copies to it faster than to an odd address. Blocks of 256 KiB are
 // written with one call, mappings are of 8 MiB and populated in one call.
 #include <sys/uio.h>
 
@@ -29,22 +30,37 @@ waits_for end(int socket, const peer::payload_block& block, bool fine, std::uint
   return waits_for::nothing;
 }
 
+class aligned_memory {
+ public:
+  explicit aligned_memory(std::size_t bytes)
+      : at_(static_cast<char*>(std::aligned_alloc(peer::block_alignment, bytes))) {
+    if (at_ == nullptr) std::abort();
+  }
+  aligned_memory(const aligned_memory&) = delete;
+  aligned_memory& operator=(const aligned_memory&) = delete;
+  ~aligned_memory() { std::free(at_); }
+  char* data() const { return at_; }
+
+ private:
+  char* const at_;
+};
+
 class contiguous {
  public:
   contiguous(const peer::frame_settings& options, int dir, int socket, std::uint64_t number)
       : socket_(socket), frames_(options, dir, number) {}
 
   waits_for on_ready() {
-    static thread_local std::vector<char> buffer(buffer_bytes);
+    static thread_local const aligned_memory buffer(buffer_bytes);
     for (int call = 0; call < calls_per_event; ++call) {
-      const ssize_t got = ::recv(socket_, buffer.data(), buffer.size(), 0);
+      const ssize_t got = ::recv(socket_, buffer.data(), buffer_bytes, 0);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0 && errno == EAGAIN) return waits_for::input;
       if (got <= 0) return waits_for::nothing;
       ++calls_;
       const bool fine = frames_.take(buffer.data(), static_cast<std::size_t>(got));
       if (!fine || frames_.block().done()) return end(socket_, frames_.block(), fine, calls_);
-      if (static_cast<std::size_t>(got) < buffer.size()) break;
+      if (static_cast<std::size_t>(got) < buffer_bytes) break;
     }
     return waits_for::input;
   }

@@ -96,11 +96,31 @@ def idle_goals(case):
     return [made if most >= 1000 else made._replace(met=None)]
 
 
+def framed_goals(case):
+    rows = {r['way']: r for r in rows_of(case) if r.get('storage') == 'none'
+            and r.get('object_bytes') == 16384 and connections_of(r) == 1}
+    ours = rows.get('sluice auto') or rows.get('sluice scatter')
+    plain_ways = [rows[way] for way in rows if way.startswith(('contiguous', 'two calls'))]
+
+    def best(name, pick):
+        return pick((v for v in (figure(r, name) for r in plain_ways) if v is not None),
+                    default=None)
+    if ours is None or not plain_ways:
+        return []
+    of = f' ({ours["way"]})'
+    wanted = 'frames of 16 KiB without disk: '
+    cpu = ratio(figure(ours, 'cpu_s_per_gib.process'), best('cpu_s_per_gib.process', min))
+    return [goal(wanted + 'CPU at most 0.85 of the better of copying and two calls', cpu,
+                 most=0.85, of=of),
+            goal(wanted + 'throughput at least theirs',
+                 ratio(throughput(ours), best('mib_per_second', max)), least=1, of=of)]
+
+
 def goals(report):
     report = plain(report)
     found = []
     for name, judge in (('receive', receive_goals), ('gets', get_goals), ('send', get_goals),
-                        ('idle', idle_goals)):
+                        ('idle', idle_goals), ('framed', framed_goals)):
         case = case_named(report, name)
         made = judge(case) if case else []
         found += [g for g in made if g.wanted not in {f.wanted for f in found}]

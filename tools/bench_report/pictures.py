@@ -75,15 +75,16 @@ def limit_lines(case, rows, x_of, where):
 
 
 def suffix_of(group):
-    if group.where == 'tmpfs':
-        return '-tmpfs'
+    if group.where != 'disk':
+        return '-' + {'none': 'no-disk'}.get(group.where, group.where.replace(' ', '-'))
     return '-no-sync' if group.promises and not group.durable else ''
 
 
 def transfer_plots(case):
     name = case['case']
+    size_label = 'payload of each frame' if name == 'framed' else 'object size'
     for group in groups(case):
-        for what, choose, x_of, x_label in (('size', by_size, size_of, 'object size'),
+        for what, choose, x_of, x_label in (('size', by_size, size_of, size_label),
                                             ('connections', by_connections, connections_of,
                                              'connections')):
             rows, tics, fixed = choose(group.rows)

@@ -19,6 +19,7 @@ CASES = {
     'latency': 'Latency: open loop, timed from the scheduled start',
     'start': 'Start: from exec to listening',
     'gets': 'Gets: 16 KiB objects over keep-alive HTTP',
+    'framed': 'Framed: heads of 13 bytes and aligned payloads, by payload size',
     'out_of_order': 'Out of order: 16 KiB blocks of one large file, from memory to disk',
 }
 
@@ -115,6 +116,8 @@ class Group(NamedTuple):
 
     def label(self, row=None):
         """`row`: one that is compared with ours; a weaker promise of theirs is said."""
+        if self.where == 'none':
+            return 'without disk'
         if self.where == 'tmpfs' or not self.promises:
             return self.where
         if not self.durable:
@@ -126,8 +129,10 @@ class Group(NamedTuple):
 def groups(case):
     found = {}
     for row in rows_of(case):
-        durable = place(row) == 'disk' and bool(row.get('durable'))
-        found.setdefault((place(row), durable), []).append(row)
+        # Frames are compared on each storage: on a disk too the kind of write is the subject.
+        where = row.get('storage') if case.get('case') == 'framed' else place(row)
+        durable = where == 'disk' and bool(row.get('durable'))
+        found.setdefault((where, durable), []).append(row)
     weaker = found.get(('disk', False), [])
     if ('disk', True) in found and not any(is_ours(row) for row in weaker):
         # Nothing of ours promises as little: better beside the durable ways than beside none.

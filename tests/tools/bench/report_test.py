@@ -113,13 +113,25 @@ def start_case():
         for way, ms in (('sluice', 8.5), ('recv_write', 1.1), ('nginx', None))]}
 
 
+def framed_case():
+    rows = [row(way + suffix, storage, False, size, connections, rate, cost,
+                figures={'receives_per_block': calls})
+            for suffix, storage in (('', 'none'), (', page cache', 'page cache'),
+                                    (', direct', 'direct'))
+            for size in (KIB, 16 * KIB, MIB) for connections in (1, 16)
+            for way, rate, cost, calls in (('sluice auto', 3000, 0.24, 0.1),
+                                           ('contiguous + memcpy', 2000, 0.4, 0.13),
+                                           ('two calls', 2500, 0.3, 2.0))]
+    return {'case': 'framed', 'rows': rows}
+
+
 def made_up():
     return {'schema': 1, 'command': ['sluice-bench', 'receive'], 'started': '2026-01-01T00:00:00Z',
             'machine': {'kernel': '6.1', 'cpus': 2, 'memory_bytes': 8 * GIB, 'filesystem': 'ext4',
                         'counters': 'none'},
             'versions': {'sluice': '0.1.0', 'nginx': None},
             'cases': [receive_case(), send_case(), durable_case(), latency_case(), idle_case(),
-                      start_case()]}
+                      start_case(), framed_case()]}
 
 
 def run(*command):
@@ -145,6 +157,7 @@ def test_whole(bench, folder):
     out, page = page_of(bench, made_up(), folder, 'whole')
     goals = {'throughput at least 0.9': ('0.918', 'met'), 'CPU at most 1.2': ('1.25', 'short of'),
              "nginx's PUT throughput": ('3.60 times', 'met'), '16 KiB GETs': ('0.950', 'short of'),
+             'two calls': ('0.800', 'met'), 'throughput at least theirs': ('1.20', 'met'),
              '10,000 idle': ('1,500 bytes', 'met'), 'system calls per 16 KiB': ('0.0391', 'met')}
     for wanted, (figure, verdict) in goals.items():
         line = next((l for l in page.split('\n') if wanted in l and l.endswith('|')), '')
@@ -164,7 +177,9 @@ def test_whole(bench, folder):
     named = {p for p in page.replace('(', ')').split(')') if p.endswith('.svg')}
     if shutil.which('gnuplot'):
         for name in ('receive-throughput-by-size', 'receive-cpu-by-size', 'copies', 'durable',
-                     'latency', 'idle-memory', 'start', 'receive-throughput-by-connections'):
+                     'latency', 'idle-memory', 'start', 'receive-throughput-by-connections',
+                     'framed-cpu-by-size-no-disk', 'framed-throughput-by-size-page-cache',
+                     'framed-cpu-by-connections-direct'):
             check(f'{name}.svg' in named, f'{name} is on the page')
         for name in named:
             for file in (out / name, (out / name).with_suffix('.png')):

@@ -21,7 +21,8 @@ import unittest
 
 BENCH = pathlib.Path(sys.argv[1]).resolve()
 MIB, GIB = 1 << 20, 1 << 30
-CASES = ['receive', 'send', 'durable', 'idle', 'latency', 'start', 'gets', 'out_of_order']
+CASES = ['receive', 'send', 'durable', 'idle', 'latency', 'start', 'gets', 'out_of_order',
+         'framed']
 WAIT_S = 500
 ROW_KEYS = {'way', 'peer', 'ours', 'storage', 'durable', 'bytes', 'object_bytes', 'connections',
             'runs', 'median', 'iqr', 'verified', 'receipt', 'copies_measured', 'unavailable',
@@ -55,7 +56,9 @@ class CommandLine(unittest.TestCase):
             self.assertIn(f'  {case} ', done.stderr)
 
     def test_no_case_and_an_unknown_option_are_refused(self):
-        for arguments in ([], ['receive', '--nonsense'], ['receive', '--runs', '0']):
+        for arguments in ([], ['receive', '--nonsense'], ['receive', '--runs', '0'],
+                          ['framed', '--payloads', '3K'], ['framed', '--payloads', '2M'],
+                          ['framed', '--connections', '0'], ['framed', '--storage', 'paper']):
             self.assertEqual(bench(*arguments).returncode, 2, arguments)
 
     def test_the_list_names_every_case(self):
@@ -159,7 +162,7 @@ class Results(unittest.TestCase):
 
     def test_ours_and_the_plain_peers_ran_and_every_byte_was_verified(self):
         # O_DIRECT is not everywhere, and other servers may not be installed.
-        optional = ('nginx', 'recv_direct', 'recv_mapped')
+        optional = ('nginx', 'recv_direct', 'recv_mapped', 'recv_framed_multishot')
         for case, row in self.rows:
             if row['peer'] in optional or 'direct' in row['way'] or 'tmpfs' in row['way']:
                 continue
@@ -234,6 +237,15 @@ class Results(unittest.TestCase):
                 wanted = {'path': 'direct', 'copies': 1} if row['storage'] == 'direct' else \
                     {'path': 'copy', 'copies': 2}
                 self.assertEqual({key: row['receipt'][key] for key in wanted}, wanted)
+
+    def test_framed_says_how_many_calls_a_block_took(self):
+        by_way = {row['way']: row for case, row in self.ran if case == 'framed'}
+        for way in ('two calls', 'two calls, page cache', 'sluice two_step'):
+            self.assertGreaterEqual(by_way[way]['median']['receives_per_block'], 1.99, way)
+        for way in ('sluice scatter', 'sluice contiguous', 'contiguous + memcpy', 'readv, all alike'):
+            receives = by_way[way]['median']['receives_per_block']
+            self.assertTrue(0 < receives < 1.99, (way, receives))
+        self.assertIn('recv into a mapped file, page cache', by_way)
 
     def test_latencies_are_ordered(self):
         for case, row in self.ran:

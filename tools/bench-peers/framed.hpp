@@ -2,7 +2,7 @@
 // frame_wire.hpp.
 //
 //   PEER --listen ADDR:PORT --dir DIR --mode discard|store|store_direct [--block N]
-//        [--way NAME] [--threads] [--check]
+//        [--way NAME] [--threads] [--check] [--buffer N]
 //
 // Payloads come to lie one behind the other in a page-aligned block, which is dropped when it is
 // full (discard), or written to DIR/obj-CONNECTION-0 with one call (store; store_direct: O_DIRECT).
@@ -30,6 +30,7 @@ struct frame_settings {
   std::string way;
   bool threads = false;
   bool check = false;
+  std::size_t buffer_bytes = 0;  // for what is copied from; 0: the program's own choice
 };
 
 inline frame_settings parse_framed(int argc, char** argv) {
@@ -43,6 +44,8 @@ inline frame_settings parse_framed(int argc, char** argv) {
       options.check = true;
     } else if (name == "--way" && at + 1 < argc) {
       options.way = argv[++at];
+    } else if (name == "--buffer" && at + 1 < argc) {
+      options.buffer_bytes = parse_number(options.common, argv[++at], 1 << 26);
     } else {
       others.push_back(argv[at]);
     }

@@ -242,7 +242,8 @@ class Results(unittest.TestCase):
         by_way = {row['way']: row for case, row in self.ran if case == 'framed'}
         for way in ('two calls', 'two calls, page cache', 'sluice two_step'):
             self.assertGreaterEqual(by_way[way]['median']['receives_per_block'], 1.99, way)
-        for way in ('sluice scatter', 'sluice contiguous', 'contiguous + memcpy', 'readv, all alike'):
+        for way in ('sluice scatter', 'sluice contiguous', 'contiguous + memcpy',
+                    'readv, all alike'):
             receives = by_way[way]['median']['receives_per_block']
             self.assertTrue(0 < receives < 1.99, (way, receives))
         self.assertIn('recv into a mapped file, page cache', by_way)

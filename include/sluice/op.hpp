@@ -34,6 +34,7 @@ enum class op_kind : std::uint8_t {
   write_fixed,
   splice,
   sendfile,
+  copy_file_range,
   openat2,
   close,
   fsync,

@@ -25,9 +25,11 @@ namespace sluice {
 
 // How a transfer is carried out (the planner's choice).
 enum class path : std::uint8_t {
-  direct,  // aligned leases, O_DIRECT: one CPU copy
-  copy,    // through the page cache and leases: two CPU copies
-  splice,  // through the page cache, past our memory: one CPU copy in, none out
+  direct,           // aligned leases, O_DIRECT: one CPU copy
+  copy,             // through the page cache and leases: two CPU copies
+  splice,           // through the page cache, past our memory: one CPU copy in, none out
+  reflink,          // file to file: the filesystem shares the blocks, no CPU copy
+  copy_file_range,  // file to file: the kernel copies, past our memory: at most one CPU copy
 };
 [[nodiscard]] SLUICE_API const char* name(path p);
 

@@ -8,6 +8,7 @@
 #include "backend/pool_backend.hpp"
 #include "backend/ring_backend.hpp"
 #include "base/assert.hpp"
+#include "kernel/file_extents.hpp"
 
 namespace sluice {
 
@@ -56,6 +57,8 @@ engine_core::engine_core(const sluice::knobs& settings, log_callback log)
   const int no_sendfile = kernel::try_sendfile();
   tried_.splice = capabilities_.add("splice", no_splice == 0 && no_sendfile == 0,
                                     code_name(no_splice != 0 ? no_splice : no_sendfile));
+  const int no_range = kernel::try_copy_file_range();
+  tried_.copy_file_range = capabilities_.add("copy_file_range", no_range == 0, code_name(no_range));
 }
 
 engine_core::~engine_core() {

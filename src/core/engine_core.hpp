@@ -33,6 +33,7 @@ struct file_capabilities {
   bool proc_self_fd = false;
   bool unnamed_files = false;  // O_TMPFILE files can be given a name; each directory is tried
   bool splice = false;         // splice(2) and sendfile(2)
+  bool copy_file_range = false;
 };
 
 // What a folder further down keeps with its engine: made when first asked for, destroyed after the

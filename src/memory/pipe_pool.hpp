@@ -79,15 +79,17 @@ class pipe_pool {
   ~pipe_pool();  // every lease must be back
 
   [[nodiscard]] pipe_await take() { return pipe_await(*this); }
+  // An idle pipe or a new one. Nothing: all are taken. An error only when there is none to wait
+  // for.
+  [[nodiscard]] std::optional<result<pipe_lease>> try_take();
+  // Somebody waits for a pipe: whoever holds one should hurry.
+  [[nodiscard]] bool wanted() const { return !waiters_.empty(); }
   [[nodiscard]] std::size_t pipes_max() const { return pipes_max_; }
   [[nodiscard]] std::size_t taken() const { return made_ - free_.size(); }
 
  private:
   friend class pipe_lease;
   friend class pipe_await;
-  // An idle pipe or a new one. Nothing: all are taken. An error only when there is none to wait
-  // for.
-  std::optional<result<pipe_lease>> try_take();
   void give_back(kernel::pipe returned);
   void wait(pipe_await& waiter, scope* task_scope);
 

@@ -9,6 +9,7 @@
 //   splice           to fd at offset, from fd2 at offset2 (or op_no_offset), length, flags
 //                    (SPLICE_F_*)
 //   sendfile         to fd, from fd2 at offset2, length
+//   copy_file_range  to fd at offset, from fd2 at offset2, length
 //   openat2          path, data = open_how
 //   close            -
 //   fsync            flags (fsync_data_only)
@@ -148,7 +149,7 @@ std::int64_t perform_writev(const op_request& r) {
   return answer(::pwritev(r.fd, vectors(r), static_cast<int>(vector_count(r)), offset_of(r)));
 }
 
-// splice(2) and the ring say "no offset" with a null pointer, or -1.
+// splice(2), copy_file_range(2) and the ring say "no offset" with a null pointer, or -1.
 loff_t* place_of(std::uint64_t offset, loff_t& place) {
   place = static_cast<loff_t>(offset);
   return offset == op_no_offset ? nullptr : &place;
@@ -176,6 +177,14 @@ std::int64_t perform_sendfile(const op_request& r) {
   const ssize_t moved = ::sendfile(r.fd, r.fd2, &from, clipped(r.length));
   if (moved == static_cast<ssize_t>(clipped(r.length))) no_signal.raised_none();
   return answer(moved);
+}
+
+// Waits for the disk. At most `length`, so that a cancel, which cannot interrupt it, is heard soon.
+std::int64_t perform_copy_file_range(const op_request& r) {
+  loff_t from = 0;
+  loff_t to = 0;
+  return answer(::copy_file_range(r.fd2, place_of(r.offset2, from), r.fd, place_of(r.offset, to),
+                                  clipped(r.length), 0));
 }
 
 void fill_openat2(const op_request& r, io_uring_sqe& sqe) {
@@ -306,6 +315,8 @@ constexpr std::array<op_row, op_kind_count> rows{{
      short_rule::final, retry_rule::again},
     {op_kind::sendfile, "sendfile", -1, nullptr, perform_sendfile, carrier::worker,
      short_rule::final, retry_rule::again},
+    {op_kind::copy_file_range, "copy_file_range", -1, nullptr, perform_copy_file_range,
+     carrier::worker, short_rule::final, retry_rule::again},
     {op_kind::openat2, "openat2", IORING_OP_OPENAT2, fill_openat2, perform_openat2, carrier::worker,
      short_rule::final, retry_rule::again},
     {op_kind::close, "close", IORING_OP_CLOSE, fill_close, perform_close, carrier::worker,

@@ -6,6 +6,7 @@ namespace {
 constexpr std::uint64_t page_bytes = 4096;  // leases begin on a page
 
 constexpr const char* no_splice = "splice or sendfile is not allowed here";
+constexpr const char* no_copy_file_range = "copy_file_range is not allowed here";
 
 // Why O_DIRECT cannot carry the range, or null.
 const char* direct_obstacle(const range_request& request, const kernel::direct_alignment& file,
@@ -84,6 +85,30 @@ plan plan_send(const range_request& request, const kernel::direct_alignment& fil
       return forced(path::splice, engine.splice ? nullptr : no_splice,
                     "forced by sluice.send.path=splice");
     default: return choose_send(request, no_direct, engine, knobs);
+  }
+}
+
+plan plan_relay(const engine_capabilities& engine, const tuning::relay_knobs& knobs) {
+  const char* obstacle = engine.splice ? nullptr : no_splice;
+  switch (knobs.path) {
+    case tuning::relay_choice::splice:
+      return forced(path::splice, obstacle, "forced by sluice.relay.path=splice");
+    case tuning::relay_choice::copy: return {path::copy, "forced by sluice.relay.path=copy"};
+    default: break;
+  }
+  if (obstacle != nullptr) return {path::copy, obstacle};
+  return {path::splice, "auto: nobody looks at the bytes"};
+}
+
+plan plan_file_copy(const engine_capabilities& engine, const tuning::copy_knobs& knobs) {
+  switch (knobs.path) {
+    case tuning::file_copy_choice::reflink:
+      return {path::reflink, "forced by sluice.copy.path=reflink"};
+    case tuning::file_copy_choice::copy_file_range:
+      return forced(path::copy_file_range, engine.copy_file_range ? nullptr : no_copy_file_range,
+                    "forced by sluice.copy.path=copy_file_range");
+    case tuning::file_copy_choice::copy: return {path::copy, "forced by sluice.copy.path=copy"};
+    default: return {path::reflink, "auto: the filesystem shares the blocks"};
   }
 }
 

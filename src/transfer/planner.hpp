@@ -26,6 +26,7 @@ struct range_request {
 struct engine_capabilities {
   std::uint64_t block_bytes = 0;  // size of a lease: direct transfers move whole blocks
   bool splice = false;            // splice(2) and sendfile(2) are allowed
+  bool copy_file_range = false;   // so is copy_file_range(2)
 };
 
 [[nodiscard]] plan plan_receive(const range_request& request, const kernel::direct_alignment& file,
@@ -33,5 +34,10 @@ struct engine_capabilities {
                                 const tuning::receive_knobs& knobs);
 [[nodiscard]] plan plan_send(const range_request& request, const kernel::direct_alignment& file,
                              const engine_capabilities& engine, const tuning::send_knobs& knobs);
+[[nodiscard]] plan plan_relay(const engine_capabilities& engine, const tuning::relay_knobs& knobs);
+// What a copy between files begins with: whether blocks can be shared, and whether the kernel can
+// copy between just these two, is only found out by trying.
+[[nodiscard]] plan plan_file_copy(const engine_capabilities& engine,
+                                  const tuning::copy_knobs& knobs);
 
 }  // namespace sluice

@@ -27,6 +27,8 @@ const char* name(path p) {
   switch (p) {
     case path::direct: return "direct";
     case path::splice: return "splice";
+    case path::reflink: return "reflink";
+    case path::copy_file_range: return "copy_file_range";
     default: return "copy";
   }
 }
@@ -259,6 +261,7 @@ void count(receiving& r, bool whole) {
     case path::direct: counters.transfers_direct.add(); break;
     case path::copy: counters.transfers_copy.add(); break;
     case path::splice: counters.transfers_splice.add(); break;
+    default: break;  // of other transfers
   }
 }
 

@@ -144,6 +144,7 @@ void count(sending& s, bool whole) {
     case path::direct: counters.transfers_direct.add(); break;
     case path::copy: counters.transfers_copy.add(); break;
     case path::splice: counters.transfers_splice.add(); break;
+    default: break;  // of other transfers
   }
 }
 

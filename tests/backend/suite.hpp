@@ -675,6 +675,26 @@ TEST_CASE("a full pipe or socket says EAGAIN, and that is the result where it is
   }
 }
 
+TEST_CASE("a range of a file is copied into another by the kernel, up to the end of the file") {
+  bench b;
+  const temp_dir dir;
+  const kernel::unique_fd from(dir.open("from"));
+  const kernel::unique_fd to(dir.open("to"));
+  const std::vector<std::byte> written = pattern(42, 0, 9000);
+  REQUIRE(::write(from.get(), written.data(), written.size()) == 9000);
+  const auto copying = [&](std::uint64_t offset, std::uint64_t length) {
+    return moving(op_kind::copy_file_range, {from.get(), offset}, {to.get(), 3}, length);
+  };
+  const std::int64_t copied = b.run(copying(1000, 9000));
+  if (copied == -EXDEV || copied == -EOPNOTSUPP || copied == -ENOSYS) return;
+  CHECK(copied == 8000);
+  std::vector<std::byte> got(8000);
+  REQUIRE(::pread(to.get(), got.data(), got.size(), 3) == 8000);
+  CHECK(support::is_pattern(got, 42, 1000));
+  CHECK(b.run(copying(9000, 1)) == 0);
+  CHECK(b.run(moving(op_kind::copy_file_range, {from.get(), 0}, {-1, 0}, 1)) == -EBADF);
+}
+
 TEST_CASE("a fixed write without registered buffers is refused or whole") {
   bench b;
   const temp_dir dir;

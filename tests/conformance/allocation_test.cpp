@@ -7,6 +7,8 @@
 #include "conformance/suite.hpp"
 #include "conformance/upload.hpp"
 #include "sluice/block_writer.hpp"
+#include "sluice/file_copy.hpp"
+#include "sluice/relay.hpp"
 
 namespace {
 
@@ -153,6 +155,44 @@ sluice::task<sluice::result<void>> post_blocks(sluice::engine& e, sluice::block_
   co_return co_await to.flush();
 }
 
+sluice::task<sluice::result<sluice::relay_receipts>> relay_once(sluice::stream first,
+                                                                sluice::stream second) {
+  co_return co_await sluice::relay(first, second);
+}
+
+std::uint64_t relay(world& w, std::uint64_t length) {
+  stream_pair left = stream_pair::tcp();
+  stream_pair right = stream_pair::tcp();
+  peer sender(left.take_theirs(), [length](int fd) {
+    send_count(fd, length);
+    ::shutdown(fd, SHUT_WR);
+    take_count(fd, 1);
+  });
+  peer taker(right.take_theirs(), [length](int fd) { take_count(fd, length); });
+  sluice::stream first = adopt(w.engine(), left.take_ours());
+  sluice::stream second = adopt(w.engine(), right.take_ours());
+  return count_allocations(w, relay_once(std::move(first), std::move(second)));
+}
+
+sluice::task<sluice::result<sluice::receipt>> copy_once(sluice::file from, sluice::file into,
+                                                        std::uint64_t length) {
+  const sluice::copy_options options{.length = length};
+  co_return co_await sluice::copy_file(from, into, options);
+}
+
+// The first of the bytes are islands of data in a hole.
+std::uint64_t copy(world& w, std::uint64_t length) {
+  const int from = w.folder().open("source");
+  const int into = w.folder().open("target");
+  for (std::uint64_t at = 0; at < length; at += 32 * 1024) {
+    REQUIRE(::pwrite(from, memory.data(), 5000, static_cast<off_t>(at)) == 5000);
+  }
+  REQUIRE(::ftruncate(from, static_cast<off_t>(length)) == 0);
+  sluice::result<sluice::file> source = sluice::file::adopt(w.engine(), from);
+  sluice::result<sluice::file> target = sluice::file::adopt(w.engine(), into);
+  return count_allocations(w, copy_once(std::move(*source), std::move(*target), length));
+}
+
 std::vector<std::string> paths_of(const setting& on) {
   if (on.direct) return {"direct", "copy"};
   return {"copy"};
@@ -242,5 +282,36 @@ TEST_CASE("posting many blocks allocates no more than posting few") {
     CAPTURE(large);
     CHECK(large <= small + worker_more + 8);  // and a chunk of nodes, for more blocks at once
     CHECK(small < 20);
+  }
+}
+
+TEST_CASE("a long relay allocates no more than a short one") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    for (const std::string path : {"splice", "copy"}) {
+      CAPTURE(path);
+      world w(on, {{"sluice.relay.path", path}});
+      relay(w, 8 * mib);
+      const std::uint64_t small = relay(w, mib);
+      const std::uint64_t large = relay(w, 48 * mib);
+      CHECK(large <= small + worker_more);
+      CHECK(small < 50);
+    }
+  }
+}
+
+TEST_CASE("a copy of a long file of many pieces allocates no more than that of a short one") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    for (const std::string path : {"auto", "copy"}) {
+      CAPTURE(path);
+      world w(on, {{"sluice.copy.path", path}, {"sluice.copy.chunk_bytes", "4K"}});
+      copy(w, 2 * mib);
+      copy(w, 2 * mib);
+      const std::uint64_t small = copy(w, 2 * mib);
+      const std::uint64_t large = copy(w, 16 * mib);
+      CHECK(large <= small + worker_more);
+      CHECK(small < 50);
+    }
   }
 }

@@ -134,15 +134,24 @@ inline void mount_ext4(const std::string& at, std::size_t bytes) {
   if (std::system(commands.c_str()) != 0) throw cannot_show{"ext4 cannot be mounted here"};
 }
 
-// btrfs in a file of its own beside the mount point, where no more than `quota` bytes may be used.
-inline void mount_btrfs_with_quota(const std::string& at, std::size_t quota) {
+// btrfs or XFS, which share blocks between files, in a sparse file beside the mount point.
+inline void mount_sharing(const std::string& at, const std::string& filesystem) {
   mounts_of_its_own();
   const std::string image = at + ".image";
+  const std::string commands = "PATH=$PATH:/usr/sbin:/sbin; truncate -s 400M '" + image +
+                               "' && mkfs." + filesystem + " -q '" + image +
+                               "' >/dev/null 2>&1 && mount -o loop '" + image + "' '" + at +
+                               "' 2>/dev/null";
+  if (std::system(commands.c_str()) != 0) throw cannot_show{filesystem + " cannot be mounted here"};
+}
+
+// btrfs, where no more than `quota` bytes may be used.
+inline void mount_btrfs_with_quota(const std::string& at, std::size_t quota) {
+  mount_sharing(at, "btrfs");
   const std::string commands =
-      "PATH=$PATH:/usr/sbin:/sbin; exec >/dev/null 2>&1; truncate -s 256M '" + image +
-      "' && mkfs.btrfs -q '" + image + "' && mount -o loop '" + image + "' '" + at +
-      "' && btrfs quota enable '" + at + "' && btrfs quota rescan -w '" + at +
-      "' && btrfs qgroup limit " + std::to_string(quota) + " '" + at + "' && sync -f '" + at + "'";
+      "PATH=$PATH:/usr/sbin:/sbin; exec >/dev/null 2>&1; btrfs quota enable '" + at +
+      "' && btrfs quota rescan -w '" + at + "' && btrfs qgroup limit " + std::to_string(quota) +
+      " '" + at + "' && sync -f '" + at + "'";
   if (std::system(commands.c_str()) != 0) throw cannot_show{"btrfs with quotas cannot be had here"};
 }
 

@@ -167,4 +167,63 @@ TEST_CASE("a threshold of zero sends even nothing by the direct path") {
   CHECK(plan_receive({0, 0}, ordinary, {block, true}, knobs).chosen == path::direct);
 }
 
+TEST_CASE("the path of a relay, row by row") {
+  using wanted = tuning::relay_choice;
+  struct relay_row {
+    wanted path_wanted;
+    bool can_splice;
+    path chosen;
+    std::string_view reason;
+    bool refused;
+  };
+  constexpr std::array rows{
+      relay_row{wanted::automatic, true, path::splice, "auto: nobody looks at the bytes", false},
+      relay_row{wanted::automatic, false, path::copy, no_splice, false},
+      relay_row{wanted::splice, true, path::splice, "forced by sluice.relay.path=splice", false},
+      relay_row{wanted::splice, false, path::splice, no_splice, true},
+      relay_row{wanted::copy, true, path::copy, "forced by sluice.relay.path=copy", false},
+      relay_row{wanted::copy, false, path::copy, "forced by sluice.relay.path=copy", false},
+  };
+  for (const relay_row& r : rows) {
+    tuning::relay_knobs knobs;
+    knobs.path = r.path_wanted;
+    const plan made = plan_relay({block, r.can_splice}, knobs);
+    CAPTURE(r.reason);
+    CHECK(made.chosen == r.chosen);
+    CHECK(made.reason == r.reason);
+    CHECK(made.refused == r.refused);
+  }
+}
+
+TEST_CASE("what a copy between files begins with, row by row") {
+  using wanted = tuning::file_copy_choice;
+  struct copy_row {
+    wanted path_wanted;
+    bool has_range;
+    path chosen;
+    std::string_view reason;
+    bool refused;
+  };
+  constexpr std::string_view shares = "auto: the filesystem shares the blocks";
+  constexpr std::string_view forced_range = "forced by sluice.copy.path=copy_file_range";
+  constexpr std::array rows{
+      copy_row{wanted::automatic, true, path::reflink, shares, false},
+      copy_row{wanted::automatic, false, path::reflink, shares, false},
+      copy_row{wanted::reflink, false, path::reflink, "forced by sluice.copy.path=reflink", false},
+      copy_row{wanted::copy_file_range, true, path::copy_file_range, forced_range, false},
+      copy_row{wanted::copy_file_range, false, path::copy_file_range,
+               "copy_file_range is not allowed here", true},
+      copy_row{wanted::copy, false, path::copy, "forced by sluice.copy.path=copy", false},
+  };
+  for (const copy_row& r : rows) {
+    tuning::copy_knobs knobs;
+    knobs.path = r.path_wanted;
+    const plan made = plan_file_copy({block, true, r.has_range}, knobs);
+    CAPTURE(r.reason);
+    CHECK(made.chosen == r.chosen);
+    CHECK(made.reason == r.reason);
+    CHECK(made.refused == r.refused);
+  }
+}
+
 }  // namespace

@@ -1,0 +1,46 @@
+// Stream to stream: two connections joined, bytes flowing both ways until both have ended.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "sluice/api.hpp"
+#include "sluice/result.hpp"
+#include "sluice/stream.hpp"
+#include "sluice/task.hpp"
+#include "sluice/transfer.hpp"
+
+namespace sluice {
+
+// Bytes received before the relay began, with a request's head for instance: sent on before
+// anything else. They must live until the relay has ended; receipts count them.
+struct relay_options {
+  std::span<const std::byte> from_first;   // goes to the second stream
+  std::span<const std::byte> from_second;  // goes to the first
+};
+
+// One receipt for each direction: `bytes` are what the other side's socket has taken, `last_byte`
+// is when the direction ended. What was received and not sent on when a relay fails is in neither.
+struct relay_receipts {
+  receipt to_second;
+  receipt to_first;
+};
+
+// Relays both ways at once, each direction with its own pipe or block while it has something to
+// move, and with none while it is idle. The end of one stream is passed on (shutdown(2) for
+// writing), and the other direction goes on until it ends too; that is success. Whatever else
+// happens ends both directions: ECONNRESET, EPIPE, ETIMEDOUT (not a byte moved either way for
+// sluice.relay.timeout_ms), code::too_slow (a peer took nothing for as long, while others waited
+// for the pipe or block that held its bytes), ENOBUFS (no block became free in twice that time),
+// ECANCELED, code::path_unavailable (sluice.relay.path=splice, and these sockets or this system
+// cannot), EINVAL (one stream twice, or two engines), EBADF (a stream that is closed). After an
+// error bytes may be lost, so both streams should be closed.
+//
+// Loop thread. The streams stay the caller's and must live until the end; nobody else may receive
+// or send meanwhile, and both may be non-blocking for that time. `progress`, when given, has the
+// receipts so far, also after a failure.
+[[nodiscard]] SLUICE_API task<result<relay_receipts>> relay(stream& first, stream& second,
+                                                            relay_options options = {},
+                                                            relay_receipts* progress = nullptr);
+
+}  // namespace sluice

@@ -1,0 +1,377 @@
+// Stream to stream, both ways at once. Each direction is a coroutine of its own that goes through
+// these steps, every one of them an operation:
+//   idle      polls its source; holds nothing meanwhile
+//   taking    there is something: takes a pipe, or a block to copy through
+//   filling   source to pipe, or to block; when nothing is left it lets go of that and is idle
+//   emptying  pipe or block to sink; on with filling when all is gone
+//   blocked   the sink is full: polls it, and holds what it has; its source is not read, so that
+//             the peer there is held back by its own window
+// On non-blocking sockets neither filling nor emptying waits, so that the loop makes the calls
+// itself. Worked example: 100,000 bytes are there, the pipe takes 65,536, the sink 40,000 of them:
+// blocked with 25,536, and when that sink resets its receipt says 40,000; the pipe goes back to the
+// pool with bytes in it and is closed there.
+#include "sluice/relay.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <utility>
+
+#include "core/engine_core.hpp"
+#include "core/waiter.hpp"
+#include "kernel/clock.hpp"
+#include "kernel/socket.hpp"
+#include "transfer/planner.hpp"
+#include "transfer/stall_watch.hpp"
+
+namespace sluice {
+namespace {
+
+// What both directions share.
+struct relaying {
+  explicit relaying(engine_core& on) : core(on), ended(on.loop()) {}
+  engine_core& core;
+  waiter ended;  // a direction has
+  std::int64_t begun_ns = kernel::now_ns();
+  std::int64_t moved_ns = begun_ns;  // by either: silence of one is none while the other moves
+  int failure = 0;                   // the first
+  [[nodiscard]] std::int64_t limit_ns() const {
+    return std::int64_t{core.values().relay.timeout_ms} * 1'000'000;
+  }
+};
+
+enum class step : std::uint8_t { idle, taking, filling, emptying, blocked, ended };
+
+class direction {
+ public:
+  direction(relaying& both, stream& from, stream& to, const plan& chosen, receipt& so_far)
+      : both_(both),
+        from_(from),
+        to_(to),
+        so_far_(so_far),
+        by_pipe_(chosen.chosen == path::splice) {
+    so_far_ = {};
+    so_far_.path = chosen.chosen;
+    so_far_.reason = chosen.reason;
+    so_far_.copies = by_pipe_ ? 0 : 2;
+  }
+
+  void begin(std::span<const std::byte> received, const direction& back);
+  void cancel();
+  [[nodiscard]] bool has_ended() const { return step_ == step::ended; }
+
+ private:
+  detail::root_task flow();
+  [[nodiscard]] bool may_copy() const { return knobs().path != tuning::relay_choice::splice; }
+  [[nodiscard]] bool waits_for_pipe();
+  [[nodiscard]] op_request request() const;
+  [[nodiscard]] op_request splice_request(int from, int to, std::uint64_t bytes) const;
+  [[nodiscard]] std::chrono::nanoseconds patience() const;
+  void taken(result<pipe_lease> got);
+  void taken(result<lease> got);
+  void answered(const result<std::size_t>& got);
+  void waited(const result<std::size_t>& ready);
+  void filled(const result<std::size_t>& got);
+  void emptied(const result<std::size_t>& got);
+  void pass_on_end();
+  void let_go(step next);
+  void end(int failure);
+  [[nodiscard]] const tuning::relay_knobs& knobs() const { return both_.core.values().relay; }
+  [[nodiscard]] bool others_wait() const {
+    return pipe_ ? both_.core.pipes().wanted() : block_ && both_.core.blocks().wanted();
+  }
+
+  relaying& both_;
+  stream& from_;
+  stream& to_;
+  receipt& so_far_;
+  const direction* back_ = nullptr;  // the other one
+  scope* runs_in_ = nullptr;
+  step step_ = step::idle;
+  bool by_pipe_;  // false: this system or these sockets have no splice, or the knob says so
+  pipe_lease pipe_;
+  std::uint64_t held_ = 0;  // in the pipe
+  lease block_;
+  std::span<const std::byte> bytes_;  // in the block, or handed in by the caller
+  std::int64_t blocked_ns_ = 0;       // since when the sink has taken nothing
+};
+
+void direction::begin(std::span<const std::byte> received, const direction& back) {
+  back_ = &back;
+  bytes_ = received;
+  blocked_ns_ = both_.begun_ns;
+  if (!bytes_.empty()) step_ = step::emptying;
+  detail::root_task begun = flow();
+  runs_in_ = &begun.handle.promise().task_scope_;
+  begun.handle.resume();
+}
+
+// In a scope of its own, so that the end of one direction can end the other. One frame for all
+// rounds: nothing is allocated per round.
+detail::root_task direction::flow() {
+  while (step_ != step::ended) {
+    if (step_ != step::taking) {
+      op_await acting(both_.core.loop(), request(), patience());
+      answered(co_await acting);
+    } else if (waits_for_pipe()) {
+      pipe_await taking = both_.core.pipes().take();
+      taken(co_await taking);
+    } else if (step_ == step::taking) {
+      const stall_watch watch({knobs().timeout_ms, 0});
+      lease_await taking(both_.core.blocks(), both_.core.loop(), watch.lease_timeout());
+      taken(co_await taking);
+    }
+  }
+  runs_in_ = nullptr;
+  both_.ended.notify();
+}
+
+void direction::cancel() {
+  if (runs_in_ != nullptr) runs_in_->cancel(both_.core.loop());
+}
+
+// True: for a pipe and nothing else. False: for a block, unless the step is another one now because
+// a pipe was at hand.
+bool direction::waits_for_pipe() {
+  if (!by_pipe_) return false;
+  if (!may_copy()) return true;
+  std::optional<result<pipe_lease>> at_hand = both_.core.pipes().try_take();
+  if (at_hand && *at_hand) {
+    taken(std::move(*at_hand));
+  } else {
+    so_far_.reason = "auto: spliced, but copied while every pipe was taken";
+  }
+  return false;
+}
+
+void direction::taken(result<pipe_lease> got) {
+  if (!got) return end(got.error().code);
+  pipe_ = std::move(*got);
+  step_ = step::filling;
+}
+
+void direction::taken(result<lease> got) {
+  if (!got) return end(got.error().code == ETIMEDOUT ? ENOBUFS : got.error().code);
+  block_ = std::move(*got);
+  step_ = step::filling;
+}
+
+op_request direction::splice_request(int from, int to, std::uint64_t bytes) const {
+  op_request request;
+  request.kind = op_kind::splice;
+  request.fd = to;
+  request.offset = op_no_offset;
+  request.fd2 = from;
+  request.offset2 = op_no_offset;
+  request.length = bytes;
+  request.flags = SPLICE_F_NONBLOCK;
+  request.accept_again = true;
+  switch (both_.core.values().splice.via) {
+    case tuning::splice_choice::ring: request.route = op_route::automatic; break;
+    case tuning::splice_choice::pool: request.route = op_route::worker; break;
+    default: request.route = op_route::loop_thread; break;
+  }
+  return request;
+}
+
+op_request poll_request(const stream& on, std::uint32_t events) {
+  op_request request;
+  request.kind = op_kind::poll;
+  request.fd = on.fd();
+  request.flags = events;
+  return request;
+}
+
+// By the loop itself: MSG_DONTWAIT is how it performs them.
+op_request socket_request(op_kind kind, const stream& on, std::span<const std::byte> bytes) {
+  op_request request;
+  request.kind = kind;
+  request.fd = on.fd();
+  request.flags = MSG_NOSIGNAL;
+  request.data = const_cast<std::byte*>(bytes.data());
+  request.length = bytes.size();
+  request.route = op_route::loop_thread;
+  request.accept_short = true;
+  request.accept_again = true;
+  return request;
+}
+
+op_request direction::request() const {
+  switch (step_) {
+    case step::filling:
+      if (block_) return socket_request(op_kind::recv, from_, block_.bytes());
+      return splice_request(from_.fd(), (*pipe_).write_end(), (*pipe_).bytes());
+    case step::emptying:
+      if (!bytes_.empty()) return socket_request(op_kind::send, to_, bytes_);
+      return splice_request((*pipe_).read_end(), to_.fd(), held_);
+    case step::blocked: return poll_request(to_, POLLOUT);
+    default: return poll_request(from_, POLLIN | POLLRDHUP);
+  }
+}
+
+// How long the operation of this step may take; zero: as long as it likes.
+std::chrono::nanoseconds direction::patience() const {
+  if (both_.limit_ns() == 0 || (step_ != step::idle && step_ != step::blocked)) return {};
+  std::int64_t since = both_.moved_ns;
+  if (step_ == step::blocked) since = std::min(since, blocked_ns_);
+  const std::int64_t left = since + both_.limit_ns() - kernel::now_ns();
+  return std::chrono::nanoseconds(std::max<std::int64_t>(left, 1));
+}
+
+void direction::answered(const result<std::size_t>& got) {
+  ++so_far_.ops;
+  switch (step_) {
+    case step::filling: return filled(got);
+    case step::emptying: return emptied(got);
+    default: return waited(got);
+  }
+}
+
+void direction::waited(const result<std::size_t>& ready) {
+  if (ready) {
+    step_ = step_ == step::idle ? step::taking : step::emptying;
+    return;
+  }
+  if (ready.error().code != ETIMEDOUT) return end(ready.error().code);
+  const std::int64_t now = kernel::now_ns();
+  const bool stuck = step_ == step::blocked && now - blocked_ns_ >= both_.limit_ns();
+  if (stuck && others_wait()) return end(code::too_slow);
+  if (now - both_.moved_ns >= both_.limit_ns()) return end(ETIMEDOUT);
+  if (stuck) blocked_ns_ = now;  // the other direction has moved, and nobody waits
+}
+
+// Of the first try: this kind of socket has no splice.
+bool says_cannot(int failure) { return failure == EINVAL || failure == EOPNOTSUPP; }
+
+void direction::filled(const result<std::size_t>& got) {
+  if (got && *got > 0) {
+    both_.moved_ns = blocked_ns_ = kernel::now_ns();
+    if (pipe_) held_ = *got;
+    if (block_) bytes_ = std::span(block_.data(), *got);
+    step_ = step::emptying;
+    return;
+  }
+  if (got) return pass_on_end();
+  if (got.error().code == EAGAIN) return let_go(step::idle);
+  if (!pipe_ || !says_cannot(got.error().code)) return end(got.error().code);
+  if (!may_copy()) return end(code::path_unavailable);
+  by_pipe_ = false;
+  so_far_.path = path::copy;
+  so_far_.reason = "splice refused by the socket";
+  so_far_.copies = 2;
+  let_go(step::taking);
+}
+
+void direction::emptied(const result<std::size_t>& got) {
+  if (!got && got.error().code != EAGAIN) return end(got.error().code);
+  const std::size_t moved = got ? *got : 0;
+  if (got && moved == 0) return end(EIO);  // takes nothing and gives no reason
+  tuning::relay_counters& counters = both_.core.counters().relay;
+  (bytes_.empty() ? counters.spliced_bytes : counters.copied_bytes).add(moved);
+  so_far_.bytes += moved;
+  if (bytes_.empty()) {
+    held_ -= moved;
+  } else {
+    bytes_ = bytes_.subspan(moved);
+  }
+  if (moved > 0) {
+    both_.moved_ns = blocked_ns_ = kernel::now_ns();
+    if (so_far_.first_byte.count() == 0)
+      so_far_.first_byte = std::chrono::nanoseconds(both_.moved_ns - both_.begun_ns);
+  }
+  if (held_ > 0 || !bytes_.empty()) {
+    ++so_far_.short_ops;
+    step_ = step::blocked;
+    return;
+  }
+  if ((!pipe_ && !block_) || others_wait()) return let_go(step::idle);
+  step_ = step::filling;
+}
+
+// A connection that was closed both ways says what one that was reset says; it can only be that
+// after the other direction has passed on an end (kernel-notes/closed_tcp_looks_reset.md).
+void direction::pass_on_end() {
+  if (!back_->has_ended() && kernel::was_reset(from_.fd())) return end(ECONNRESET);
+  const result<void> passed = to_.shutdown(SHUT_WR);
+  if (passed) return end(0);
+  end(passed.error().code == ENOTCONN ? ECONNRESET : passed.error().code);
+}
+
+void direction::let_go(step next) {
+  pipe_.reset();
+  block_.reset();
+  step_ = next;
+}
+
+void direction::end(int failure) {
+  if (both_.failure == 0) both_.failure = failure;
+  so_far_.last_byte = std::chrono::nanoseconds(kernel::now_ns() - both_.begun_ns);
+  so_far_.stored = so_far_.last_byte;
+  let_go(step::ended);
+}
+
+// Ends when both directions have, whatever happens in between. 0, or why the relay failed.
+task<int> both_ways(relaying& r, direction& there, direction& back, const relay_options& options) {
+  there.begin(options.from_first, back);
+  back.begin(options.from_second, there);
+  bool told_to_end = false;
+  while (!there.has_ended() || !back.has_ended()) {
+    if (r.failure == 0) {
+      const bool notified = co_await r.ended.notified();
+      if (!notified) r.failure = ECANCELED;
+    } else if (!told_to_end) {
+      told_to_end = true;
+      there.cancel();
+      back.cancel();
+    } else {
+      co_await r.ended.notified_shielded();
+    }
+  }
+  co_return r.failure;
+}
+
+const char* obstacle(const stream& first, const stream& second) {
+  if (first.fd() == second.fd()) return "a stream cannot be relayed to itself";
+  if (&first.core() != &second.core()) return "the streams belong to two engines";
+  return nullptr;
+}
+
+task<int> carry_out(stream& first, stream& second, const plan& chosen, const relay_options& options,
+                    relay_receipts& so_far) {
+  relaying r(first.core());
+  direction there(r, first, second, chosen, so_far.to_second);
+  direction back(r, second, first, chosen, so_far.to_first);
+  if (chosen.refused) co_return code::path_unavailable;
+  if (chosen.chosen == path::copy) co_return co_await both_ways(r, there, back, options);
+  const kernel::non_blocking_scope first_non_blocking(first.fd());
+  const kernel::non_blocking_scope second_non_blocking(second.fd());
+  co_return co_await both_ways(r, there, back, options);
+}
+
+}  // namespace
+
+task<result<relay_receipts>> relay(stream& first, stream& second, relay_options options,
+                                   relay_receipts* progress) {
+  relay_receipts own;
+  relay_receipts& so_far = progress != nullptr ? *progress : own;
+  so_far = {};
+  if (!first || !second) co_return fail(EBADF, "relay", "a stream is closed");
+  if (const char* why = obstacle(first, second); why != nullptr) {
+    co_return fail(EINVAL, "relay", why);
+  }
+  engine_core& core = first.core();
+  const plan chosen = plan_relay(
+      {core.values().memory.block_bytes, core.tried().splice, core.tried().copy_file_range},
+      core.values().relay);
+  const int failure = co_await carry_out(first, second, chosen, options, so_far);
+  tuning::relay_counters& counters = core.counters().relay;
+  (failure == 0 ? counters.relays : counters.failures).add();
+  if (failure != 0) co_return fail(failure, "relay", chosen.refused ? chosen.reason : "relay");
+  co_return so_far;
+}
+
+}  // namespace sluice

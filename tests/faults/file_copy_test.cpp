@@ -1,0 +1,99 @@
+// Copies on filesystems of their own: full ones, and such as share blocks.
+#include "faults/child.hpp"
+#include "transfer/copy_ways.hpp"
+
+REGISTER_LISTENER("failure_count", 1, faults::failure_count);
+
+namespace {
+
+using namespace copy_ways;
+
+constexpr std::uint64_t mib = 1 << 20;
+
+// check(world) on every backend, in a child with a filesystem of its own mounted by mount(folder).
+template <class Mount, class Check>
+void on_disk(Mount mount, Check check) {
+  const std::unique_ptr<support::temp_dir> parent =
+      temp_dir_in(std::filesystem::current_path().string());
+  const std::string root = parent->at("disk");
+  REQUIRE(std::filesystem::create_directory(root));
+  faults::in_child([&] {
+    mount(root);
+    for (const std::string& backend : support::backends()) {
+      CAPTURE(backend);
+      world w({backend, backend, root, false, ""});
+      check(w);
+    }
+  });
+}
+
+void copy_to_full_disk(world& w) {
+  const std::vector<std::byte> content = pattern(1, 0, 5 * mib);
+  for (const std::string& path : copy_ways::all()) {
+    CAPTURE(path);
+    REQUIRE(w.engine().set_knob("sluice.copy.path", path).has_value());
+    make_file(w.at("source"), content);
+    const copied c = copy_range(w, range(content.size()));
+    CHECK(c.failure() == ENOSPC);
+    const std::uint64_t equal = c.progress.bytes;
+    CHECK(equal < content.size());
+    CHECK(same_bytes(bytes_at(w.at("target"), 0, equal), std::span(content).first(equal)));
+    std::filesystem::remove(w.at("target"));
+    const copied less = copy_range(w, range(mib));
+    CHECK(less.failure() == 0);
+    std::filesystem::remove(w.at("target"));
+    std::filesystem::remove(w.at("source"));
+  }
+}
+
+void share(world& w) {
+  const std::vector<std::byte> content = pattern(2, 0, 3 * mib + 1001);
+  make_file(w.at("source"), content);
+  set_size(w.at("source"), 4 * mib + 5);
+  REQUIRE(w.engine().set_knob("sluice.copy.path", "reflink").has_value());
+  const copied whole = copy_range(w, range(4 * mib + 5));
+  REQUIRE(whole.failure() == 0);
+  CHECK(whole.way() == "reflink");
+  CHECK(whole.outcome->copies == 0);
+  CHECK(w.counter("sluice.copy.reflink_bytes") == 4 * mib + 5);
+  CHECK(same_bytes(content_of(w.at("target")), content_of(w.at("source"))));
+  CHECK(occupied(w.at("target")) <= occupied(w.at("source")));
+
+  // A range that ends in the middle of a block, in the middle of both files.
+  const copied refused = copy_range(w, range(mib + 1));
+  CHECK(refused.failure() == sluice::code::path_unavailable);
+  REQUIRE(w.engine().set_knob("sluice.copy.path", "auto").has_value());
+  const copied mixed = copy_range(w, range(mib + 1, 4096, 8192));
+  REQUIRE(mixed.failure() == 0);
+  CHECK(mixed.way() == "reflink");
+  CHECK(mixed.outcome->bytes == mib + 1);
+  CHECK(same_bytes(bytes_at(w.at("target"), 8192, mib + 1),
+                   std::span(content).subspan(4096, mib + 1)));
+  // One that begins in the middle of a block shares none.
+  const copied odd = copy_range(w, range(mib, 1, 8192));
+  REQUIRE(odd.failure() == 0);
+  CHECK(odd.way() == "copy_file_range");
+  CHECK(std::string(odd.outcome->reason) == "auto: the blocks cannot be shared");
+  CHECK(same_bytes(bytes_at(w.at("target"), 8192, mib), std::span(content).subspan(1, mib)));
+
+  // What is written to one of them later is not seen in the other.
+  put_at(w.at("source"), 0, pattern(3, 0, 4096));
+  CHECK(same_bytes(bytes_at(w.at("target"), 0, 4096), std::span(content).first(4096)));
+  copy_at_random(w, 6, 20, 4096);
+  copy_at_random(w, 7, 10, 1);
+}
+
+}  // namespace
+
+TEST_CASE("on a full disk a copy ends with ENOSPC, and counts what is equal") {
+  on_disk([](const std::string& at) { faults::mount_tmpfs(at, 8 * mib); }, copy_to_full_disk);
+  on_disk([](const std::string& at) { faults::mount_ext4(at, 8 * mib); }, copy_to_full_disk);
+}
+
+TEST_CASE("XFS shares the blocks, and what it cannot share is copied") {
+  on_disk([](const std::string& at) { faults::mount_sharing(at, "xfs"); }, share);
+}
+
+TEST_CASE("btrfs shares the blocks, and what it cannot share is copied") {
+  on_disk([](const std::string& at) { faults::mount_sharing(at, "btrfs"); }, share);
+}

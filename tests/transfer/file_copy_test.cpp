@@ -1,0 +1,250 @@
+// File to file: what is equal afterwards, what stays a hole, and what is refused.
+#include "transfer/copy_ways.hpp"
+
+namespace {
+
+using namespace copy_ways;
+namespace code = sluice::code;
+
+constexpr std::uint64_t mib = 1 << 20;
+constexpr std::uint64_t gib = 1 << 30;
+
+sluice::task<int> copy_between(sluice::file& from, sluice::file& into,
+                               sluice::copy_options options) {
+  const sluice::result<sluice::receipt> r = co_await sluice::copy_file(from, into, options);
+  co_return r ? 0 : r.error().code;
+}
+
+}  // namespace
+
+TEST_CASE("every length around three pages is copied, and the receipt says how") {
+  for_each({}, [](world& w, const std::string& path) {
+    for (const std::uint64_t edge : {0U, 512U, 4096U, 8192U, 12'288U}) {
+      for (const std::uint64_t length : {edge, edge + 1, edge + 777}) {
+        CAPTURE(length);
+        const std::vector<std::byte> content = pattern(length, 0, length);
+        make_file(w.at("source"), content);
+        const copied c = copy_range(w, range(length));
+        REQUIRE(c.failure() == 0);
+        CHECK(same_bytes(content_of(w.at("target")), content));
+        CHECK(c.outcome->bytes == length);
+        if (length > 0) {
+          const bool by_kernel = path != "copy";
+          CHECK(c.way() == (by_kernel ? "copy_file_range" : "copy"));
+          CHECK(c.outcome->copies == (by_kernel ? 1 : 2));
+          CHECK(c.outcome->ops >= 2);
+          const std::string reason = c.outcome->reason;
+          CHECK(reason == (path == "auto" ? "auto: the blocks cannot be shared"
+                                          : "forced by sluice.copy.path=" + path));
+        }
+        std::filesystem::remove(w.at("source"));
+        std::filesystem::remove(w.at("target"));
+      }
+    }
+    CHECK((w.counter("sluice.copy.copied_bytes") > 0) == (path == "copy"));
+    CHECK((w.counter("sluice.copy.range_bytes") > 0) == (path != "copy"));
+    CHECK(w.counter("sluice.copy.transfers") == 15);
+  });
+}
+
+TEST_CASE("random ranges between files with holes come out as a model of them") {
+  for_each({{"sluice.copy.chunk_bytes", "12345"}},
+           [](world& w, const std::string&) { copy_at_random(w, 5, 40, 1); });
+}
+
+TEST_CASE("a sparse file of more than 4 GiB stays sparse, whatever the target had there") {
+  for_each({}, [](world& w, const std::string&) {
+    constexpr std::uint64_t length = 5 * gib + 4097;
+    set_size(w.at("source"), length);
+    const std::vector<std::byte> island = pattern(1, 0, 100'000);
+    for (const std::uint64_t at : {2 * gib - 5000, 4 * gib - 5000, length - island.size()}) {
+      put_at(w.at("source"), at, island);
+    }
+    put_at(w.at("target"), gib, island);  // a hole goes there
+    const copied c = copy_range(w, range(length));
+    REQUIRE(c.failure() == 0);
+    CHECK(c.outcome->bytes == length);
+    CHECK(std::filesystem::file_size(w.at("target")) == length);
+    CHECK(occupied(w.at("target")) < mib);
+    for (const std::uint64_t at : {2 * gib - 5000, 4 * gib - 5000, length - island.size()}) {
+      CHECK(same_bytes(bytes_at(w.at("target"), at, island.size()), island));
+    }
+    CHECK(same_bytes(bytes_at(w.at("target"), gib, island.size()),
+                     std::vector<std::byte>(island.size())));
+    CHECK(w.counter("sluice.copy.hole_bytes") > 4 * gib);
+  });
+}
+
+TEST_CASE("a hole at the end of the range makes the target as long") {
+  for_each({}, [](world& w, const std::string&) {
+    put_at(w.at("source"), 0, pattern(2, 0, 5000));
+    set_size(w.at("source"), 3 * mib);
+    const copied c = copy_range(w, range(2 * mib, 0, 100));
+    REQUIRE(c.failure() == 0);
+    CHECK(std::filesystem::file_size(w.at("target")) == 2 * mib + 100);
+    CHECK(same_bytes(bytes_at(w.at("target"), 100, 5000), pattern(2, 0, 5000)));
+  });
+}
+
+TEST_CASE("a source that ends before the range, or is cut meanwhile, is told to the byte") {
+  for_each({{"sluice.copy.chunk_bytes", "4K"}, {"sluice.memory.block_bytes", "4K"}},
+           [](world& w, const std::string&) {
+             const std::vector<std::byte> content = pattern(3, 0, 300'001);
+             make_file(w.at("source"), content);
+             const copied c = copy_range(w, range(content.size() + 1));
+             CHECK(c.failure() == code::end_of_stream);
+             CHECK(c.progress.bytes == content.size());
+             CHECK(same_bytes(content_of(w.at("target")), content));
+             const copied behind = copy_range(w, range(1, content.size() + 10));
+             CHECK(behind.failure() == code::end_of_stream);
+             CHECK(behind.progress.bytes == 0);
+
+             std::filesystem::remove(w.at("target"));
+             copied last;
+             w.engine().start(copy_task(w, range(content.size())), [&last](copied ended) {
+               ended.told = last.told + 1;
+               last = std::move(ended);
+             });
+             for (int i = 0; i < 6; ++i) w.engine().run_once(1ms);
+             set_size(w.at("source"), 5000);
+             w.until([&last] { return last.told > 0; });
+             const std::uint64_t equal = last.progress.bytes;
+             if (last.failure() != 0) CHECK(last.failure() == code::end_of_stream);
+             CHECK(equal >= (last.failure() == 0 ? content.size() : 4096));
+             CHECK(same_bytes(bytes_at(w.at("target"), 0, 4096), std::span(content).first(4096)));
+           });
+}
+
+TEST_CASE("cancelled after any number of turns, what is counted is equal") {
+  for_each(
+      {{"sluice.copy.chunk_bytes", "4K"}, {"sluice.memory.block_bytes", "4K"}},
+      [](world& w, const std::string&) {
+        const std::vector<std::byte> content = pattern(4, 0, 150'001);
+        make_file(w.at("source"), content);
+        int cancelled = 0;
+        for (int turns = 0; turns < 24; ++turns) {
+          CAPTURE(turns);
+          copied last;
+          const sluice::task_handle handle =
+              w.engine().start(copy_task(w, range(content.size())), [&last](copied ended) {
+                ended.told = last.told + 1;
+                last = std::move(ended);
+              });
+          for (int i = 0; i < turns && last.told == 0; ++i) w.engine().run_once(1ms);
+          w.engine().cancel(handle);
+          w.until([&last] { return last.told > 0; });
+          w.settle();
+          CHECK(last.told == 1);
+          if (last.failure() != 0) {
+            CHECK(last.failure() == ECANCELED);
+            ++cancelled;
+          }
+          const std::uint64_t equal = last.progress.bytes;
+          CHECK(same_bytes(bytes_at(w.at("target"), 0, equal), std::span(content).first(equal)));
+          std::filesystem::remove(w.at("target"));
+        }
+        CHECK(cancelled > 0);
+      });
+}
+
+TEST_CASE("within one file ranges that do not meet are copied, and others refused") {
+  for_each({}, [](world& w, const std::string&) {
+    const std::vector<std::byte> content = pattern(5, 0, 100'000);
+    make_file(w.at("source"), content);
+    sluice::file one = adopt_file(w.engine(), w.at("source"), O_RDWR);
+    sluice::file again = adopt_file(w.engine(), w.at("source"), O_RDWR);
+    CHECK(w.run(copy_between(one, one, range(50'000, 0, 50'000))) == 0);
+    CHECK(w.run(copy_between(one, again, range(50'000, 0, 100'000))) == 0);
+    const std::vector<std::byte> now = content_of(w.at("source"));
+    REQUIRE(now.size() == 150'000);
+    for (const std::size_t at : {0U, 50'000U, 100'000U}) {
+      CHECK(same_bytes(std::span(now).subspan(at, 50'000), std::span(content).first(50'000)));
+    }
+    for (sluice::file* into : {&one, &again}) {
+      CHECK(w.run(copy_between(one, *into, range(50'000, 0, 49'999))) == EINVAL);
+      CHECK(w.run(copy_between(one, *into, range(50'000, 10, 10))) == EINVAL);
+      CHECK(w.run(copy_between(one, *into, range(50'000, 50'000, 1))) == EINVAL);
+    }
+  });
+}
+
+TEST_CASE("ranges past 2^63, closed files and a target that is only for reading are refused") {
+  for_each({}, [](world& w, const std::string&) {
+    make_file(w.at("source"), pattern(6, 0, 10));
+    make_file(w.at("target"), pattern(7, 0, 10));
+    sluice::file from = adopt_file(w.engine(), w.at("source"), O_RDONLY);
+    sluice::file into = adopt_file(w.engine(), w.at("target"), O_RDWR);
+    sluice::file unwritable = adopt_file(w.engine(), w.at("target"), O_RDONLY);
+    sluice::file closed;
+    constexpr std::uint64_t last = ~std::uint64_t{0} / 2;
+    CHECK(w.run(copy_between(from, into, range(10, last - 5))) == EINVAL);
+    CHECK(w.run(copy_between(from, into, range(10, 0, last - 5))) == EINVAL);
+    CHECK(w.run(copy_between(from, into, range(~std::uint64_t{0}))) == EINVAL);
+    CHECK(w.run(copy_between(from, unwritable, range(10))) == EBADF);
+    CHECK(w.run(copy_between(closed, into, range(10))) == EBADF);
+    CHECK(w.run(copy_between(from, closed, range(10))) == EBADF);
+    CHECK(same_bytes(content_of(w.at("target")), pattern(7, 0, 10)));
+  });
+}
+
+TEST_CASE("a FIFO, a device and a file that only grows are no files to copy") {
+  for (const std::string& backend : support::backends()) {
+    world w({backend, backend, std::filesystem::current_path().string(), false, ""});
+    REQUIRE(::mkfifo(w.at("fifo").c_str(), 0600) == 0);
+    make_file(w.at("log"), pattern(8, 0, 10));
+    for (const auto& [path, flags] :
+         {std::pair{w.at("fifo"), O_RDWR}, std::pair{std::string("/dev/zero"), O_RDONLY},
+          std::pair{w.at("log"), O_WRONLY | O_APPEND}}) {
+      CAPTURE(path);
+      const int fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK);
+      REQUIRE(fd >= 0);
+      const sluice::result<sluice::file> made = sluice::file::adopt(w.engine(), fd);
+      CHECK((!made && made.error().code == EINVAL));
+      ::close(fd);
+    }
+  }
+}
+
+TEST_CASE("while one copy has the target another is refused, and sources are shared") {
+  for_each({{"sluice.copy.chunk_bytes", "4K"}}, [](world& w, const std::string&) {
+    make_file(w.at("source"), pattern(9, 0, 200'000));
+    sluice::file from = adopt_file(w.engine(), w.at("source"), O_RDONLY);
+    sluice::file into = adopt_file(w.engine(), w.at("target"), O_RDWR | O_CREAT);
+    sluice::file other = adopt_file(w.engine(), w.at("other"), O_RDWR | O_CREAT);
+    std::vector<int> told;
+    const auto start = [&](sluice::file& target) {
+      w.engine().start(copy_between(from, target, range(200'000)),
+                       [&told](int failure) { told.push_back(failure); });
+    };
+    start(into);
+    start(into);
+    CHECK(told == std::vector<int>{EBUSY});
+    start(other);
+    w.until([&told] { return told.size() == 3; });
+    CHECK(told == std::vector<int>{EBUSY, 0, 0});
+    CHECK(same_bytes(content_of(w.at("target")), content_of(w.at("other"))));
+  });
+}
+
+TEST_CASE("what is not allowed here is gone round by path auto, and refused when forced") {
+  for (setting on : every_setting()) {
+    CAPTURE(on.name);
+    on.hidden = "copy_file_range";
+    world w(on);
+    const std::vector<std::byte> content = pattern(10, 0, 1'000'001);
+    make_file(w.at("source"), content);
+    const copied c = copy_range(w, range(content.size()));
+    REQUIRE(c.failure() == 0);
+    CHECK(c.way() == "copy");
+    CHECK(std::string(c.outcome->reason) == "copy_file_range is not allowed here");
+    CHECK(same_bytes(content_of(w.at("target")), content));
+    std::filesystem::remove(w.at("target"));
+    for (const char* path : {"copy_file_range", "reflink"}) {
+      REQUIRE(w.engine().set_knob("sluice.copy.path", path).has_value());
+      const copied refused = copy_range(w, range(content.size()));
+      CHECK(refused.failure() == code::path_unavailable);
+      CHECK(refused.progress.bytes == 0);
+      CHECK(std::filesystem::file_size(w.at("target")) == 0);
+    }
+  }
+}

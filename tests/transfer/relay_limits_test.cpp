@@ -1,0 +1,155 @@
+// Stream to stream: how long it waits, for what, and what it refuses.
+#include "transfer/relay_ways.hpp"
+
+namespace {
+
+using namespace relay_ways;
+namespace code = sluice::code;
+
+sluice::task<int> relay_both(sluice::stream& first, sluice::stream& second) {
+  const sluice::result<sluice::relay_receipts> r = co_await sluice::relay(first, second);
+  co_return r ? 0 : r.error().code;
+}
+
+}  // namespace
+
+TEST_CASE("silence both ways is a time-out, and what moves one way keeps the other alive") {
+  for_each({{"sluice.relay.timeout_ms", "100"}}, [](world& w, const way&) {
+    joint silent;
+    std::vector<std::byte> none;
+    const relayed r = w.run(silent.task(w));
+    CHECK(r.failure() == ETIMEDOUT);
+
+    const std::vector<std::byte> sent = pattern(12, 0, 30);
+    joint trickling;
+    std::vector<std::byte> got;
+    peer left(trickling.left.take_theirs(), [&](int fd) {
+      for (const std::byte& one : sent) {
+        send_all(fd, std::span(&one, 1));
+        std::this_thread::sleep_for(20ms);
+      }
+      ::shutdown(fd, SHUT_WR);
+      take_all(fd);
+    });
+    peer right(trickling.right.take_theirs(), [&](int fd) { got = take_all(fd); });
+    const relayed kept = w.run(trickling.task(w));
+    left.join(w);
+    right.join(w);
+    CHECK(kept.failure() == 0);
+    CHECK(same_bytes(got, sent));
+  });
+}
+
+TEST_CASE("a peer that takes nothing loses to those who wait for what holds its bytes") {
+  for_each({{"sluice.splice.pipes_max", "1"}, {"sluice.relay.timeout_ms", "200"}}, [](world& w,
+                                                                                      const way&) {
+    const std::vector<std::byte> sent = pattern(13, 0, 64 << 20);
+    // One block is left, one pipe, and the first relay stops with it.
+    std::vector<sluice::lease> taken;
+    while (w.engine().core().blocks().free_blocks() > 1) {
+      taken.push_back(w.engine().core().blocks().try_take());
+    }
+    joint stuck;
+    std::atomic<bool> stop{false};
+    std::atomic<bool> full{false};
+    peer left(stuck.left.take_theirs(), [&](int fd) {
+      stuffed(fd, sent, stop);
+      full = true;
+      take_all(fd);
+    });
+    peer right(stuck.right.take_theirs(), [&](int fd) {
+      const std::byte one{};
+      while (!stop && send_all(fd, std::span(&one, 1))) std::this_thread::sleep_for(20ms);
+    });
+    relayed last;
+    stuck.start(w, last);
+    w.until([&] { return full.load() || last.told > 0; });
+    joint waiting;
+    const std::vector<std::byte> wanted = pattern(14, 0, 5000);
+    std::vector<std::byte> got;
+    std::vector<std::byte> none;
+    peer other_left(waiting.left.take_theirs(), [&](int fd) { send_then_take(fd, wanted, none); });
+    peer other_right(waiting.right.take_theirs(), [&](int fd) { got = take_all(fd); });
+    const relayed served = w.run(waiting.task(w));
+    w.until([&last] { return last.told > 0; });
+    stop = true;
+    left.join(w);
+    right.join(w);
+    other_left.join(w);
+    other_right.join(w);
+    CHECK(served.failure() == 0);
+    CHECK(same_bytes(got, wanted));
+    CHECK(last.failure() == code::too_slow);
+  });
+}
+
+TEST_CASE("path auto copies while every pipe is taken, and says so") {
+  for (const std::string& backend : support::backends()) {
+    CAPTURE(backend);
+    world w({backend, backend, std::filesystem::current_path().string(), false, ""},
+            {{"sluice.splice.pipes_max", "1"}});
+    const std::vector<std::byte> sent = pattern(15, 0, 64 << 20);
+    joint stuck;
+    std::atomic<bool> stop{false};
+    std::atomic<bool> full{false};
+    peer left(stuck.left.take_theirs(), [&](int fd) {
+      stuffed(fd, sent, stop);
+      full = true;
+      take_all(fd);
+    });
+    relayed last;
+    const sluice::task_handle handle = stuck.start(w, last);
+    w.until([&] { return full.load(); });
+    CHECK(w.engine().core().pipes().taken() == 1);
+    const std::vector<std::byte> other = pattern(16, 0, 300'000);
+    const relayed r = exchange(w, {}, other, other, send_then_take, send_then_take);
+    REQUIRE(r.failure() == 0);
+    CHECK(std::string(r.outcome->to_second.reason).find("every pipe") != std::string::npos);
+    CHECK(w.counter("sluice.relay.copied_bytes") == 2 * other.size());
+    w.engine().cancel(handle);
+    w.until([&last] { return last.told > 0; });
+    CHECK(last.failure() == ECANCELED);
+    CHECK(w.counter("sluice.splice.pipes_dropped") == 1);
+    left.join(w);
+    const relayed again = exchange(w, {}, other, other, send_then_take, send_then_take);
+    REQUIRE(again.failure() == 0);
+    CHECK(w.counter("sluice.relay.spliced_bytes") > 0);
+  }
+}
+
+TEST_CASE("where splice is not allowed path auto copies, and a forced splice is refused") {
+  for (const std::string& backend : support::backends()) {
+    CAPTURE(backend);
+    world w({backend, backend, std::filesystem::current_path().string(), false, "splice"});
+    const std::vector<std::byte> sent = pattern(17, 0, 10'000);
+    const relayed r = exchange(w, {}, sent, sent, send_then_take, send_then_take);
+    REQUIRE(r.failure() == 0);
+    CHECK(std::string(name(r.outcome->to_first.path)) == "copy");
+    CHECK(std::string(r.outcome->to_first.reason).find("not allowed") != std::string::npos);
+    REQUIRE(w.engine().set_knob("sluice.relay.path", "splice").has_value());
+    joint ends;
+    const relayed refused = w.run(ends.task(w));
+    CHECK(refused.failure() == code::path_unavailable);
+    CHECK(std::string(refused.outcome.error().where).find("not allowed") != std::string::npos);
+    CHECK(w.counter("sluice.relay.failures") == 1);
+  }
+}
+
+TEST_CASE("a stream to itself, a closed one and one that is shut down are refused or an error") {
+  for_each({}, [](world& w, const way&) {
+    joint ends;
+    sluice::stream first = adopt(w.engine(), ends.left.take_ours());
+    sluice::stream second = adopt(w.engine(), ends.right.take_ours());
+    const splice_ways::look mode(first.fd());
+    const bool before = mode.is_non_blocking();
+    CHECK(w.run(relay_both(first, first)) == EINVAL);
+    sluice::stream closed;
+    CHECK(w.run(relay_both(first, closed)) == EBADF);
+    CHECK(w.run(relay_both(closed, first)) == EBADF);
+    REQUIRE(second.shutdown(SHUT_WR).has_value());
+    const std::byte one{};
+    REQUIRE(send_all(ends.left.theirs(), std::span(&one, 1)));
+    CHECK(w.run(relay_both(first, second)) == EPIPE);
+    CHECK(mode.is_non_blocking() == before);
+  });
+}

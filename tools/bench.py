@@ -26,7 +26,7 @@ sys.dont_write_bytecode = True
 from bench_report import compare, judge, page  # noqa: E402 (after the line above)
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
-PACKAGES = ['nginx-light', 'fio', 'iperf3', 'wrk', 'socat', 'gnuplot-nox', 'bpftrace',
+PACKAGES = ['nginx-light', 'haproxy', 'fio', 'iperf3', 'wrk', 'socat', 'gnuplot-nox', 'bpftrace',
             'libpfm4-dev']
 QUICK_SECONDS = 600
 PAGE_SECONDS = 25  # of these, kept back for the pictures and the page

@@ -1,6 +1,7 @@
 // What the peers of sluice-bench share: options, listening, threads, the wire.
 //
-//   PEER --listen ADDR:PORT --dir DIR --mode receive|durable|send [--sync] [--block N] [--depth N]
+//   PEER --listen ADDR:PORT --dir DIR --mode receive|durable|send|relay [--target ADDR:PORT]
+//        [--sync] [--block N] [--depth N]
 //
 // prints `listening on ADDR:PORT`, serves until SIGTERM, then exits with 0. An option it does not
 // know and a mode it cannot do are one line on stderr and 2.
@@ -9,7 +10,8 @@
 // of little-endian length and that many bytes of payload; the peer answers each with 'k' once the
 // file is written (--sync: and durable), or with 'e' and the end of the connection.
 // Wire, mode send: the client sends 8 bytes of little-endian length L; the peer answers with the
-// first L bytes of DIR/source.
+// first L bytes of DIR/source. Mode relay: whatever comes goes to a connection to --target, and
+// back.
 #pragma once
 
 #include <arpa/inet.h>
@@ -47,6 +49,8 @@ struct settings {
   std::string program;
   std::string address = "127.0.0.1";
   std::uint16_t port = 0;
+  std::string target_address;
+  std::uint16_t target_port = 0;
   std::string dir;
   std::string mode;
   bool sync = false;
@@ -92,11 +96,12 @@ inline std::uint64_t parse_number(const settings& options, std::string_view text
   return number;
 }
 
-inline void parse_listen(settings& options, std::string_view text) {
+inline void parse_place(const settings& options, std::string_view text, std::string& address,
+                        std::uint16_t& port) {
   const std::size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos) refuse(options, "--listen wants ADDR:PORT");
-  options.address = text.substr(0, colon);
-  options.port = static_cast<std::uint16_t>(parse_number(options, text.substr(colon + 1), 65535));
+  if (colon == std::string_view::npos) refuse(options, "not ADDR:PORT: " + std::string(text));
+  address = text.substr(0, colon);
+  port = static_cast<std::uint16_t>(parse_number(options, text.substr(colon + 1), 65535));
 }
 
 inline settings parse(int argc, char** argv, std::initializer_list<std::string_view> modes,
@@ -111,11 +116,14 @@ inline settings parse(int argc, char** argv, std::initializer_list<std::string_v
       continue;
     }
     if (name != "--listen" && name != "--dir" && name != "--mode" && name != "--block" &&
-        name != "--depth")
+        name != "--depth" && name != "--target")
       refuse(options, "unknown option " + std::string(name));
     if (++at == argc) refuse(options, std::string(name) + " wants a value");
     const std::string_view value = argv[at];
-    if (name == "--listen") parse_listen(options, value);
+    if (name == "--listen") parse_place(options, value, options.address, options.port);
+    if (name == "--target") {
+      parse_place(options, value, options.target_address, options.target_port);
+    }
     if (name == "--dir") options.dir = value;
     if (name == "--mode") options.mode = value;
     if (name == "--block") options.block_bytes = parse_number(options, value, 1 << 30);

@@ -21,6 +21,8 @@ CASES = {
     'gets': 'Gets: 16 KiB objects over keep-alive HTTP',
     'framed': 'Framed: heads of 13 bytes and aligned payloads, by payload size',
     'out_of_order': 'Out of order: 16 KiB blocks of one large file, from memory to disk',
+    'relay': 'Relay: socket to socket',
+    'copy': 'Copy: file to file, without a sync',
 }
 
 

@@ -20,6 +20,9 @@ constexpr std::array table = {
                run_out_of_order},
     bench_case{"framed", "frames with aligned payloads: copy, more calls, or predictive scatter",
                run_framed},
+    bench_case{"relay", "socket -> socket: one connection and several, through one relay",
+               run_relay},
+    bench_case{"copy", "file -> file on one filesystem: dense, and full of holes", run_copy},
 };
 
 }  // namespace

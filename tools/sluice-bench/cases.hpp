@@ -29,5 +29,7 @@ outcome run_start(const setup& on, const pattern& payload);
 outcome run_gets(const setup& on, const pattern& payload);
 outcome run_out_of_order(const setup& on, const pattern& payload);
 outcome run_framed(const setup& on, const pattern& payload);
+outcome run_relay(const setup& on, const pattern& payload);
+outcome run_copy(const setup& on, const pattern& payload);
 
 }  // namespace bench

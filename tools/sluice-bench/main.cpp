@@ -4,8 +4,8 @@
 //   cases             the table of cases; case_*: one file for each kind
 //   frame_load        the sender of the case framed; serve_frames: its receiver
 //   contest           one combination of size and connections: all ways, warm-up, A B B A, verify
-//   server, nginx     the servers measured; serve, sink: those of this program; child: processes
-//   load, exchange    the load generator; pattern: the payload; place: folders, verifying
+//   server, nginx, haproxy  the servers measured; serve, sink: those of this program; child:
+//   processes load, exchange    the load generator; pattern: the payload; place: folders, verifying
 //   measure           clock, CPU and counters around a run; usage: /proc; counters: perf events
 //   copies, yardstick copies by bpftrace; the disk alone, iperf3
 //   outcome, report_* rows and limits; tables for people and JSON for programs

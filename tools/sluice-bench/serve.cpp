@@ -20,6 +20,7 @@
 #include "sluice/engine.hpp"
 #include "sluice/file.hpp"
 #include "sluice/knobs.hpp"
+#include "sluice/relay.hpp"
 #include "sluice/stream.hpp"
 #include "sluice/transfer.hpp"
 
@@ -33,6 +34,7 @@ struct served {
   sluice::engine* engine = nullptr;
   sluice::directory home;
   std::string mode;
+  std::string target;
   bool sync = false;
   unsigned connections = 0;
   sluice::receipt last;  // of the last transfer that ended well
@@ -101,6 +103,21 @@ sluice::task<void> send_objects(served& s, sluice::stream peer) {
   }
 }
 
+// To a connection of its own to the target, and back.
+sluice::task<void> relay_connection(served& s, sluice::stream peer) {
+  auto target = co_await sluice::stream::connect(*s.engine, s.target);
+  if (!target) {
+    fmt::print(stderr, "serve: {}\n", sluice::describe(target.error()));
+    co_return;
+  }
+  const auto done = co_await sluice::relay(peer, *target);
+  if (!done) {
+    fmt::print(stderr, "serve: {}\n", sluice::describe(done.error()));
+    co_return;
+  }
+  s.last = done->to_second;
+}
+
 sluice::task<void> accept_all(served& s, sluice::listener listener) {
   while (true) {
     auto peer = co_await listener.accept();
@@ -110,7 +127,9 @@ sluice::task<void> accept_all(served& s, sluice::listener listener) {
       co_await s.engine->sleep_for(std::chrono::milliseconds(10));
       continue;
     }
-    if (s.mode == "send") {
+    if (s.mode == "relay") {
+      s.engine->spawn(relay_connection(s, std::move(*peer)));
+    } else if (s.mode == "send") {
       s.engine->spawn(send_objects(s, std::move(*peer)));
     } else if (s.frames.engine != nullptr) {
       s.engine->spawn(receive_frames(s.frames, std::move(*peer), s.connections++));
@@ -149,6 +168,7 @@ struct command_line {
   std::string listen = "127.0.0.1:0";
   std::string dir;
   std::string mode;
+  std::string target;
   bool sync = false;
   bool check = false;
   std::string block;
@@ -212,9 +232,11 @@ int serve_main(int argc, char** argv) {
   app.add_option("--listen", given.listen, "ADDR:PORT; port 0: the kernel chooses");
   app.add_option("--dir", given.dir, "Where objects go, and where source lies")->required();
   app.add_option("--mode", given.mode,
-                 "receive, durable or send; frames: discard, store or store_direct")
+                 "receive, durable, send or relay; frames: discard, store or store_direct")
       ->required()
-      ->check(CLI::IsMember({"receive", "durable", "send", "discard", "store", "store_direct"}));
+      ->check(CLI::IsMember(
+          {"receive", "durable", "send", "relay", "discard", "store", "store_direct"}));
+  app.add_option("--target", given.target, "relay: ADDR:PORT, connected to for each connection");
   app.add_flag("--check", given.check, "frames: sum every byte up, which costs time");
   app.add_flag("--sync", given.sync, "receive: fdatasync before the answer");
   app.add_option("--block", given.block, "sluice.memory.block_bytes");
@@ -239,6 +261,7 @@ int serve_main(int argc, char** argv) {
   served s;
   s.engine = &*engine;
   s.mode = given.mode;
+  s.target = given.target;
   s.sync = given.sync;
   if (given.mode == "discard" || given.mode.starts_with("store")) {
     s.frames = {&*engine, &s.home, given.mode != "discard", given.mode == "store_direct",

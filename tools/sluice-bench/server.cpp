@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 
+#include "haproxy.hpp"
 #include "nginx.hpp"
 
 namespace bench {
@@ -70,9 +71,14 @@ std::vector<std::string> command_of(const setup& on, const way& which, const ser
     command.insert(command.end(), {"-c", order.scratch + "/nginx.conf", "-p", order.scratch});
     return command;
   }
+  if (which.peer == "haproxy") {
+    command.insert(command.end(), {"-db", "-f", order.scratch + "/haproxy.cfg"});
+    return command;
+  }
   if (which.peer == "serve") command.emplace_back("serve");
   command.insert(command.end(),
                  {"--listen", "127.0.0.1:0", "--dir", order.directory, "--mode", order.mode});
+  if (!order.target.empty()) command.insert(command.end(), {"--target", order.target});
   if (which.durable && order.mode != "send") command.emplace_back("--sync");
   add_settings(command, which);
   command.insert(command.end(), which.arguments.begin(), which.arguments.end());
@@ -88,13 +94,20 @@ std::expected<server, std::string> server::start(const setup& on, const way& whi
     if (!port) return std::unexpected(port.error());
     made.port_ = *port;
   }
+  if (which.peer == "haproxy") {
+    const auto port = write_haproxy_conf(order.scratch, order.target);
+    if (!port) return std::unexpected(port.error());
+    made.port_ = *port;
+  }
   child_options options;
   options.before_exec = [&made](pid_t pid) { made.counters_->attach(pid); };
   auto process = child::start(command_of(on, which, order), options);
   if (!process) return std::unexpected(process.error());
   made.process_.emplace(std::move(*process));
-  if (which.peer == "nginx") {
-    if (!wait_for_port(made.port_, start_timeout)) return std::unexpected("nginx does not listen");
+  if (made.port_ != 0) {
+    if (!wait_for_port(made.port_, start_timeout)) {
+      return std::unexpected(which.peer + " does not listen");
+    }
     return made;
   }
   const auto line = made.process_->read_line(start_timeout);

@@ -49,9 +49,10 @@ struct claim {
 
 // How a server is to be started.
 struct server_order {
-  std::string mode;       // receive, durable or send; framed: discard, store or store_direct
+  std::string mode;       // of serve_main
   std::string directory;  // of the objects, or of the source
   std::string scratch;    // for its own files, on the same filesystem
+  std::string target{};   // relay: ADDR:PORT
 };
 
 // Move-only; the destructor ends the process.

@@ -22,7 +22,7 @@ import unittest
 BENCH = pathlib.Path(sys.argv[1]).resolve()
 MIB, GIB = 1 << 20, 1 << 30
 CASES = ['receive', 'send', 'durable', 'idle', 'latency', 'start', 'gets', 'out_of_order',
-         'framed']
+         'framed', 'relay', 'copy']
 WAIT_S = 500
 ROW_KEYS = {'way', 'peer', 'ours', 'storage', 'durable', 'bytes', 'object_bytes', 'connections',
             'runs', 'median', 'iqr', 'verified', 'receipt', 'copies_measured', 'unavailable',
@@ -162,7 +162,7 @@ class Results(unittest.TestCase):
 
     def test_ours_and_the_plain_peers_ran_and_every_byte_was_verified(self):
         # O_DIRECT is not everywhere, and other servers may not be installed.
-        optional = ('nginx', 'recv_direct', 'recv_mapped', 'recv_framed_multishot')
+        optional = ('nginx', 'haproxy', 'recv_direct', 'recv_mapped', 'recv_framed_multishot')
         for case, row in self.rows:
             if row['peer'] in optional or 'direct' in row['way'] or 'tmpfs' in row['way']:
                 continue

@@ -81,9 +81,6 @@ class copying {
   [[nodiscard]] std::uint64_t source() const { return options_.source_offset + so_far_.bytes; }
   [[nodiscard]] std::uint64_t target() const { return options_.target_offset + so_far_.bytes; }
   [[nodiscard]] std::uint64_t left() const { return options_.length - so_far_.bytes; }
-  [[nodiscard]] bool is_forced() const {
-    return knobs().path != tuning::file_copy_choice::automatic;
-  }
   [[nodiscard]] const tuning::copy_knobs& knobs() const { return into_.core.values().copy; }
   [[nodiscard]] tuning::copy_counters& counters() { return into_.core.counters().copy; }
 
@@ -91,6 +88,7 @@ class copying {
   file_state& into_;
   const copy_options options_;
   receipt& so_far_;
+  const bool is_forced_ = knobs().path != tuning::file_copy_choice::automatic;
   const std::int64_t begun_ns_ = kernel::now_ns();
   step step_ = step::ended;
   int failure_ = 0;
@@ -141,7 +139,7 @@ void copying::go_on() {
 
 // To the next way. A forced one is not replaced.
 void copying::fall_back(const char* reason) {
-  if (is_forced()) return end(code::path_unavailable);
+  if (is_forced_) return end(code::path_unavailable);
   if (way_ == path::copy_file_range) {
     take_path(path::copy, reason);
   } else if (into_.core.tried().copy_file_range) {
@@ -392,6 +390,10 @@ task<result<receipt>> copy_file(file& from, file& into, copy_options options, re
       {core.values().memory.block_bytes, core.tried().splice, core.tried().copy_file_range},
       core.values().copy);
   if (chosen.refused) co_return fail(code::path_unavailable, "copy_file", chosen.reason);
+  // Of a descriptor that came with O_DIRECT: what is copied here has any length.
+  for (const file_state* file : {&from.state(), &target}) {
+    [[maybe_unused]] const int refusal = kernel::set_direct(file->fd.get(), false);
+  }
   copying c(from.state(), target, options, so_far);
   c.begin(chosen);
   const int failure = co_await c.flow();

@@ -66,7 +66,6 @@ class direction {
 
  private:
   detail::root_task flow();
-  [[nodiscard]] bool may_copy() const { return knobs().path != tuning::relay_choice::splice; }
   [[nodiscard]] bool waits_for_pipe();
   [[nodiscard]] op_request request() const;
   [[nodiscard]] op_request splice_request(int from, int to, std::uint64_t bytes) const;
@@ -89,6 +88,7 @@ class direction {
   stream& from_;
   stream& to_;
   receipt& so_far_;
+  const bool may_copy_ = knobs().path != tuning::relay_choice::splice;
   const direction* back_ = nullptr;  // the other one
   scope* runs_in_ = nullptr;
   step step_ = step::idle;
@@ -138,7 +138,7 @@ void direction::cancel() {
 // a pipe was at hand.
 bool direction::waits_for_pipe() {
   if (!by_pipe_) return false;
-  if (!may_copy()) return true;
+  if (!may_copy_) return true;
   std::optional<result<pipe_lease>> at_hand = both_.core.pipes().try_take();
   if (at_hand && *at_hand) {
     taken(std::move(*at_hand));
@@ -258,7 +258,7 @@ void direction::filled(const result<std::size_t>& got) {
   if (got) return pass_on_end();
   if (got.error().code == EAGAIN) return let_go(step::idle);
   if (!pipe_ || !says_cannot(got.error().code)) return end(got.error().code);
-  if (!may_copy()) return end(code::path_unavailable);
+  if (!may_copy_) return end(code::path_unavailable);
   by_pipe_ = false;
   so_far_.path = path::copy;
   so_far_.reason = "splice refused by the socket";

@@ -205,6 +205,18 @@ TEST_CASE("a FIFO, a device and a file that only grows are no files to copy") {
   }
 }
 
+TEST_CASE("descriptors that came with O_DIRECT are copied like others") {
+  for_each({}, [](world& w, const std::string&) {
+    const std::vector<std::byte> content = pattern(11, 0, 100'001);
+    make_file(w.at("source"), content);
+    const int flag = takes_direct(w.folder().path().string()) ? O_DIRECT : 0;
+    sluice::file from = adopt_file(w.engine(), w.at("source"), O_RDONLY | flag);
+    sluice::file into = adopt_file(w.engine(), w.at("target"), O_RDWR | O_CREAT | flag);
+    CHECK(w.run(copy_between(from, into, range(99'999, 1, 3))) == 0);
+    CHECK(same_bytes(bytes_at(w.at("target"), 3, 99'999), std::span(content).subspan(1, 99'999)));
+  });
+}
+
 TEST_CASE("while one copy has the target another is refused, and sources are shared") {
   for_each({{"sluice.copy.chunk_bytes", "4K"}}, [](world& w, const std::string&) {
     make_file(w.at("source"), pattern(9, 0, 200'000));

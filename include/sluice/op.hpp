@@ -26,6 +26,7 @@ enum class op_kind : std::uint8_t {
   send,
   recvmsg,
   sendmsg,
+  send_zc,  // answers twice: its result, and later that the kernel reads the memory no more
   read,
   write,
   readv,
@@ -68,7 +69,7 @@ inline constexpr std::uint64_t op_no_offset = ~std::uint64_t{0};
 // they point to must live until the op has ended.
 struct op_request {
   op_kind kind = op_kind::park;
-  std::uint16_t buffer_index = 0;  // read_fixed, write_fixed: the registered buffer
+  std::uint16_t buffer_index = 0;  // read_fixed, write_fixed, send_zc: the registered buffer
   std::uint32_t flags = 0;         // the flags word of the system call of that name
   int fd = -1;
   int fd2 = -1;
@@ -91,7 +92,7 @@ enum class op_state : std::uint8_t {
   staged,      // started; the loop, which hands it to the backend in its next turn or once there is
                // room; one of the loop's lists
   in_flight,   // the kernel, a worker or a waker has it; whoever answers it; on that party's list,
-               // or none
+               // or none. send_zc: also between its two answers
   cancelling,  // as in_flight, and asked to end soon; the same party
   harvested,   // the final result is known; the loop, which runs `complete`; the loop's ready list
 };
@@ -119,6 +120,10 @@ class op {
   op_request request;
   void (*complete)(op&) noexcept = nullptr;  // told once, by the loop, outside the completion queue
   void* context = nullptr;                   // the owner's
+  // send_zc only, may be null: `result` is known and the kernel still reads the memory; `complete`
+  // follows. Not called when both answers come at once. Called while answers are sorted out: it may
+  // take note and wake others, no more.
+  void (*sent)(op&) noexcept = nullptr;
   std::int64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0 none; past it the op ends with ETIMEDOUT
 
   // Written by the loop and by the party that answers.
@@ -127,6 +132,8 @@ class op {
   int cancel_reason = 0;      // the errno that a cancelled op ends with; 0 while not cancelled
   std::uint16_t retries = 0;  // rounds of EINTR and EAGAIN so far
   bool on_worker = false;     // in_flight at the worker pool, not at the ring or epoll
+  bool holds_memory = false;  // send_zc: between its two answers
+  bool copied = false;        // send_zc: the kernel copied the bytes after all
 
   link_hook link;        // its list follows from the state
   link_hook scope_link;  // the scope's list, from start to completion

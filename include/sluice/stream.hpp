@@ -64,11 +64,17 @@ class SLUICE_API stream {
   explicit operator bool() const { return fd_ >= 0; }
   [[nodiscard]] engine_core& core() const { return *core_; }
 
+  // Whether sends without a copy to this peer turned out to be copied, as all on loopback are: then
+  // they cost more than plain ones (sluice.send.zero_copy).
+  [[nodiscard]] bool copies_zero_copy() const { return copies_zero_copy_; }
+  void note_zero_copy_copied() { copies_zero_copy_ = true; }
+
  private:
   friend class accept_await;
   stream(engine_core& on, int fd) : core_(&on), fd_(fd) {}
   engine_core* core_ = nullptr;
   int fd_ = -1;
+  bool copies_zero_copy_ = false;
 };
 
 // Awaits the next connection.

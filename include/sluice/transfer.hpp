@@ -28,10 +28,20 @@ enum class path : std::uint8_t {
   direct,           // aligned leases, O_DIRECT: one CPU copy
   copy,             // through the page cache and leases: two CPU copies
   splice,           // through the page cache, past our memory: one CPU copy in, none out
+  mapped,           // received into the mapped file: one CPU copy, and a page fault per page
   reflink,          // file to file: the filesystem shares the blocks, no CPU copy
   copy_file_range,  // file to file: the kernel copies, past our memory: at most one CPU copy
 };
 [[nodiscard]] SLUICE_API const char* name(path p);
+
+// What a transfer leaves in the page cache.
+enum class cache_policy : std::uint8_t {
+  automatic,    // whatever the path that the planner chooses leaves there
+  cached,       // the pages stay: no path around the page cache
+  direct,       // no page is made: O_DIRECT, or the transfer is refused
+  drop_behind,  // pages are written back and dropped behind the cursor, by worker threads
+  dontcache,    // the kernel drops them itself (RWF_DONTCACHE, Linux 6.14); else as drop_behind
+};
 
 // What a transfer reports when it ends, well or not.
 struct receipt {
@@ -46,13 +56,17 @@ struct receipt {
   std::chrono::nanoseconds
       last_byte{};                    // until the last byte was received, or handed to the socket
   std::chrono::nanoseconds stored{};  // until the last write had completed
+  std::uint64_t zero_copy_bytes = 0;  // sent without any copy, as the kernel reports it
+  std::uint64_t faults = 0;           // path mapped: page faults of the loop's thread meanwhile
 };
 
 struct receive_options {
   std::uint64_t length = 0;           // of the range, `prefix` included
   std::uint64_t offset = 0;           // in the file
   std::span<const std::byte> prefix;  // bytes that arrived with the head; must live until the end
-  body_check* check = nullptr;        // sees every byte before it is written; rules out path splice
+  body_check* check = nullptr;        // sees every byte before it is written; rules out the paths
+                                      // splice and mapped
+  cache_policy cache = cache_policy::automatic;
 };
 
 // Receives exactly `length` bytes into a created file. Reserves the space first, so that ENOSPC and
@@ -110,6 +124,7 @@ struct send_options {
   std::uint64_t offset = 0;         // in the file
   std::span<const std::byte> head;  // sent before the payload, in one packet with its beginning
   file_content content = file_content::may_change;  // unchanging lets path auto splice
+  cache_policy cache = cache_policy::automatic;     // dropped pages are dropped for others too
 };
 
 // Sends exactly `length` bytes of the file after `head`. A file that shrinks meanwhile gives

@@ -18,9 +18,9 @@ class backend {
   virtual ~backend() = default;
 
   // Before: the op is staged and on no list. After true: the backend has it and will answer exactly
-  // once, the loop marks it in_flight. After false: no room now, which answers make; nothing was
-  // begun. Polls may be refused while others are not, and so may all that need room while those go
-  // on that need none.
+  // once (a send_zc perhaps twice), the loop marks it in_flight. After false: no room now, which
+  // answers make; nothing was begun. Polls may be refused while others are not, and so may all that
+  // need room while those go on that need none.
   [[nodiscard]] virtual bool start(op& o) = 0;
 
   // Before: in_flight here, marked cancelling. The answer comes as any other, soon: the op's own
@@ -31,7 +31,8 @@ class backend {
   // Hands over all that was started, then waits for at least one answer, for `timeout_ns`
   // (negative: no limit; 0: not at all) or for wake(). Every answered op has `result` = this
   // round's count, -errno or -code::no_thread, and is appended to `answered`; nothing of the
-  // caller's runs meanwhile.
+  // caller's runs meanwhile. One with holds_memory set is appended again later, its result as it
+  // is.
   virtual void wait(std::int64_t timeout_ns, op_list& answered) = 0;
 
   // Ends a wait under way, or the next one. Any thread.

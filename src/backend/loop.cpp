@@ -52,6 +52,8 @@ void loop::start(op& o, scope* task_scope) {
   o.done = 0;
   o.retries = 0;
   o.cancel_reason = 0;
+  o.holds_memory = false;
+  o.copied = false;
   ++under_way_;
   if (task_scope != nullptr) {
     task_scope->ops.push_back(o);
@@ -164,6 +166,11 @@ std::int64_t loop::wait_limit(std::int64_t timeout_ns) const {
 
 // The one place where a round's answer becomes a final result or another round.
 void loop::settle(op& o) {
+  if (o.holds_memory) {
+    if (o.result >= 0) o.timer.unlink();  // of the send, which is over
+    if (o.sent != nullptr) o.sent(o);
+    return;
+  }
   if (o.state() == op_state::cancelling) {
     settle_cancelled(o);
     return;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/assert.hpp"
+#include "kernel/uapi.hpp"
 #include "ops/table.hpp"
 
 namespace sluice {
@@ -24,6 +25,9 @@ constexpr std::size_t completion_reserve = 8;
 // The part of it that polls leave to others: who only waits, perhaps for ever, must not keep those
 // from working that end in time.
 constexpr std::size_t poll_share_divisor = 8;
+
+// How many completions the kernel posts for it at most.
+std::size_t completions_of(const op& o) { return o.request.kind == op_kind::send_zc ? 2 : 1; }
 
 std::string row_name(const op_row& row) { return std::string("ring.op.") + row.name; }
 
@@ -83,7 +87,9 @@ const char* ring_backend::find_operations(const kernel::capability_table& found,
     const op_row& row = row_of(static_cast<op_kind>(i));
     if (row.opcode < 0) continue;
     in_ring_[i] = supported[static_cast<std::size_t>(row.opcode)] && !found.hidden(row_name(row));
-    const bool needed = row.by != carrier::worker && row.by != carrier::inline_call;
+    // A plain send stands in for one without a copy.
+    const bool needed =
+        row.by != carrier::worker && row.by != carrier::inline_call && row.kind != op_kind::send_zc;
     if (needed && !in_ring_[i] && lacking == nullptr) lacking = row.name;
   }
   return lacking;
@@ -140,7 +146,8 @@ std::size_t ring_backend::polls_max() const {
 
 bool ring_backend::has_room(const op& o) const {
   if (o.request.kind == op_kind::poll && polls_in_flight_ >= polls_max()) return false;
-  return in_flight_ + cancels_in_flight_ + completion_reserve < ring_.completion_entries();
+  return in_flight_ + completions_of(o) + cancels_in_flight_ + completion_reserve <=
+         ring_.completion_entries();
 }
 
 bool ring_backend::start(op& o) {
@@ -163,7 +170,7 @@ bool ring_backend::start(op& o) {
   if (sqe == nullptr) return false;
   row_of(o.request.kind).fill_sqe(o.request, *sqe);
   io_uring_sqe_set_data64(sqe, reinterpret_cast<std::uint64_t>(&o));
-  ++in_flight_;
+  in_flight_ += completions_of(o);
   if (o.request.kind == op_kind::poll) ++polls_in_flight_;
   return true;
 }
@@ -173,6 +180,7 @@ void ring_backend::cancel(op& o) {
     workers_.cancel(o);
     return;
   }
+  if (o.holds_memory) return;  // it was sent: nothing but the peer brings the memory back
   if (!o.link.is_linked()) cancels_.push_back(o);  // linked: answered already
 }
 
@@ -214,8 +222,8 @@ void ring_backend::wait(std::int64_t timeout_ns, op_list& answered) {
   if (guest_ && (!cancels_.empty() || short_of_entries_)) wake();
   short_of_entries_ = false;
   if (ring_.overflown()) counters_.ring.cq_overflows.add();
-  ring_.harvest([&](std::uint64_t user_data, int result, unsigned /*flags*/) {
-    answer(user_data, result, answered);
+  ring_.harvest([&](std::uint64_t user_data, int result, unsigned flags) {
+    answer(user_data, result, flags, answered);
   });
   answered.splice(answered.end(), answered_now_);
   workers_.collect(answered);
@@ -236,7 +244,7 @@ void ring_backend::hand_over_cancels() {
   }
 }
 
-void ring_backend::answer(std::uint64_t user_data, int result, op_list& answered) {
+void ring_backend::answer(std::uint64_t user_data, int result, unsigned flags, op_list& answered) {
   if (user_data == LIBURING_UDATA_TIMEOUT) return;
   if (user_data == cancel_tag) {
     --cancels_in_flight_;
@@ -247,11 +255,23 @@ void ring_backend::answer(std::uint64_t user_data, int result, op_list& answered
     wake_fd_.clear();
     return;
   }
-  op& o = *reinterpret_cast<op*>(user_data);
-  --in_flight_;
+  answer_op(*reinterpret_cast<op*>(user_data), result, flags, answered);
+}
+
+// A zero-copy send gives its result first and, where that carries F_MORE, the memory back later:
+// failed ones too (kernel-notes/zero_copy_send_answers_twice.md).
+void ring_backend::answer_op(op& o, int result, unsigned flags, op_list& answered) {
+  if ((flags & IORING_CQE_F_NOTIF) != 0) {
+    o.holds_memory = false;
+    o.copied = (static_cast<std::uint32_t>(result) & uapi::notif_usage_zc_copied) != 0;
+    --in_flight_;
+  } else {
+    o.holds_memory = (flags & IORING_CQE_F_MORE) != 0;
+    o.result = result;
+    in_flight_ -= o.holds_memory ? 1 : completions_of(o);
+  }
   if (o.request.kind == op_kind::poll) --polls_in_flight_;
-  o.link.unlink();  // from cancels_, if it was faster
-  o.result = result;
+  o.link.unlink();  // from cancels_, if it was faster; from `answered`, when both came at once
   answered.push_back(o);
 }
 

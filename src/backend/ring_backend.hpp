@@ -60,7 +60,8 @@ class ring_backend final : public backend {
   void entered(int refusal);
   void hand_over_cancels();
   void arm_wake();
-  void answer(std::uint64_t user_data, int result, op_list& answered);
+  void answer(std::uint64_t user_data, int result, unsigned flags, op_list& answered);
+  void answer_op(op& o, int result, unsigned flags, op_list& answered);
 
   // Never change after the start.
   kernel::wake_fd wake_fd_;
@@ -78,7 +79,7 @@ class ring_backend final : public backend {
   tuning::counters& counters_;
   op_list cancels_;  // ops in flight that are to end, of which the ring does not know yet
   // Each will have a completion; together with the wake-up never more than the queue holds.
-  std::size_t in_flight_ = 0;  // ops, polls included
+  std::size_t in_flight_ = 0;  // of ops, polls included; a zero-copy send has two
   std::size_t polls_in_flight_ = 0;
   std::size_t cancels_in_flight_ = 0;
   bool short_of_entries_ = false;  // since the last wait: the submission queue stayed full

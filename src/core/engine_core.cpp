@@ -126,6 +126,7 @@ void engine_core::register_memory(ring_backend& ring) {
       capabilities_.add("registered_buffers", refusal == 0,
                         std::string(code_name(refusal)) + ": no table of fixed buffers");
   if (!open) return;
+  tried_.zero_copy_send = capabilities_.present("ring.op.send_zc");
   blocks_->use(registered_.get());
   heads_->use(registered_.get());
 }

@@ -31,8 +31,9 @@ class ring_backend;
 struct file_capabilities {
   bool openat2 = false;
   bool proc_self_fd = false;
-  bool unnamed_files = false;  // O_TMPFILE files can be given a name; each directory is tried
-  bool splice = false;         // splice(2) and sendfile(2)
+  bool unnamed_files = false;   // O_TMPFILE files can be given a name; each directory is tried
+  bool splice = false;          // splice(2) and sendfile(2)
+  bool zero_copy_send = false;  // by the ring, out of registered memory
   bool copy_file_range = false;
 };
 

@@ -50,13 +50,17 @@ task<result<stream>> stream::connect(engine& on, std::string address,
   co_return stream(core, fd->release());
 }
 
-stream::stream(stream&& other) noexcept : core_(other.core_), fd_(std::exchange(other.fd_, -1)) {}
+stream::stream(stream&& other) noexcept
+    : core_(other.core_),
+      fd_(std::exchange(other.fd_, -1)),
+      copies_zero_copy_(other.copies_zero_copy_) {}
 
 stream& stream::operator=(stream&& other) noexcept {
   if (this != &other) {
     close();
     core_ = other.core_;
     fd_ = std::exchange(other.fd_, -1);
+    copies_zero_copy_ = other.copies_zero_copy_;
   }
   return *this;
 }

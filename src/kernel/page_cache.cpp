@@ -1,5 +1,6 @@
 #include "kernel/page_cache.hpp"
 
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -7,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <limits>
 
 #include "kernel/uapi.hpp"
 
@@ -58,6 +60,26 @@ bool is_resident(int fd, std::uint64_t offset, std::uint64_t bytes) {
   // A range that one read-ahead reads is there when its end is, if none is missing.
   if (all == presence::yes && bytes <= read_ahead_bytes) return true;
   return all != presence::no && of_byte(fd, offset) == presence::yes;
+}
+
+int write_back(int fd, std::uint64_t offset, std::uint64_t bytes) {
+  constexpr unsigned through =
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  if (::sync_file_range(fd, static_cast<off_t>(offset), static_cast<off_t>(bytes), through) == 0)
+    return 0;
+  return errno;
+}
+
+void drop_pages(int fd, std::uint64_t offset, std::uint64_t bytes) {
+  [[maybe_unused]] const int ignored = ::posix_fadvise(
+      fd, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_DONTNEED);
+}
+
+bool has_dontcache(int fd) {
+  char byte = 0;
+  iovec one{&byte, 1};
+  constexpr off_t behind_any_end = std::numeric_limits<off_t>::max() - 1;
+  return ::preadv2(fd, &one, 1, behind_any_end, uapi::rwf_dontcache) >= 0;
 }
 
 }  // namespace sluice::kernel

@@ -11,4 +11,14 @@ namespace sluice::kernel {
 // evicted right after a true one. Costs three system calls at most, none of which waits.
 [[nodiscard]] bool is_resident(int fd, std::uint64_t offset, std::uint64_t bytes);
 
+// Writes the dirty pages of [offset, offset + bytes) back and waits for that: 0, or the errno of a
+// write-back that failed, which this descriptor is then told no more (sync_file_range(2)). For a
+// worker thread.
+[[nodiscard]] int write_back(int fd, std::uint64_t offset, std::uint64_t bytes);
+// Drops the clean pages that lie wholly in the range; advice, which a filesystem may not take.
+void drop_pages(int fd, std::uint64_t offset, std::uint64_t bytes);
+// Whether reads and writes of this file may ask to leave nothing in the cache (RWF_DONTCACHE).
+// Found by a read behind its end, so the file must be open for reading.
+[[nodiscard]] bool has_dontcache(int fd);
+
 }  // namespace sluice::kernel

@@ -26,6 +26,13 @@ void set_option(int fd, int level, int name, int value) {
 
 }  // namespace
 
+// connect(2): AF_UNSPEC dissolves the association, for TCP by a reset.
+void reset_connection(int fd) {
+  sockaddr nobody{};
+  nobody.sa_family = AF_UNSPEC;
+  [[maybe_unused]] const int ignored = ::connect(fd, &nobody, sizeof nobody);
+}
+
 result<socket_address> parse_address(std::string_view text) {
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return fail(EINVAL, "address", "without a port");

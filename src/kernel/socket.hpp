@@ -28,6 +28,11 @@ void set_no_delay(int fd);
 // tells. False for AF_UNIX.
 [[nodiscard]] bool was_reset(int fd);
 
+// Ends a connection so that the kernel drops at once what it had still to send, and lets go of the
+// memory; the peer sees a reset. shutdown(2) and close(2) go on sending
+// (kernel-notes/zero_copy_send_answers_twice.md). The descriptor stays open.
+void reset_connection(int fd);
+
 // Where to connect or listen, parsed: "127.0.0.1:80", "[::1]:80", ":80" (all addresses, for
 // listening). EINVAL when it is none of these; names are not resolved.
 struct socket_address {

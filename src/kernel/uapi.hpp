@@ -13,6 +13,24 @@ namespace sluice::uapi {
 // include/uapi/linux/io_uring.h: opcodes after those of liburing 2.3.
 inline constexpr std::uint8_t op_ftruncate = 55;  // Linux 6.9
 
+// include/uapi/linux/io_uring.h: a zero-copy send is asked to say in its notification whether the
+// kernel copied after all, Linux 6.2; and where in the result it says so.
+inline constexpr unsigned send_zc_report_usage = 1U << 3;
+inline constexpr std::uint32_t notif_usage_zc_copied = 1U << 31;
+#ifdef IORING_SEND_ZC_REPORT_USAGE
+static_assert(send_zc_report_usage == IORING_SEND_ZC_REPORT_USAGE);
+#endif
+#ifdef IORING_NOTIF_USAGE_ZC_COPIED
+static_assert(notif_usage_zc_copied == IORING_NOTIF_USAGE_ZC_COPIED);
+#endif
+
+// include/uapi/linux/fs.h: read or write through the page cache and leave nothing there,
+// Linux 6.14.
+inline constexpr int rwf_dontcache = 0x80;
+#ifdef RWF_DONTCACHE
+static_assert(rwf_dontcache == RWF_DONTCACHE);
+#endif
+
 // include/linux/errno.h: what an op that was interrupted in a worker answers; in no header for
 // programs (kernel-notes/cancel_result.md).
 inline constexpr int error_restartsys = 512;

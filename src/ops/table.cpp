@@ -3,8 +3,9 @@
 //   connect          data = sockaddr, length = its bytes
 //   recv send        data, length, flags (MSG_*)
 //   recvmsg sendmsg  data = msghdr, flags
-//   read write       data, length, offset
-//   readv writev     data = iovec array, length = count, offset
+//   send_zc          as send, buffer_index
+//   read write       data, length, offset, flags (RWF_*)
+//   readv writev     data = iovec array, length = count, offset, flags (RWF_*)
 //   read_fixed write_fixed  as read and write, buffer_index
 //   splice           to fd at offset, from fd2 at offset2 (or op_no_offset), length, flags
 //                    (SPLICE_F_*)
@@ -115,38 +116,59 @@ std::int64_t perform_sendmsg(const op_request& r) {
   return answer(::sendmsg(r.fd, static_cast<const msghdr*>(r.data), flags));
 }
 
+// From registered memory only: what is not registered is sent plainly. Who has no ring, or an older
+// one, sends plainly too, and answers once.
+void fill_send_zc(const op_request& r, io_uring_sqe& sqe) {
+  io_uring_prep_send_zc_fixed(&sqe, r.fd, r.data, clipped(r.length), flags_of(r),
+                              uapi::send_zc_report_usage, r.buffer_index);
+}
+
+void set_read_write_flags(const op_request& r, io_uring_sqe& sqe) { sqe.rw_flags = flags_of(r); }
+
 void fill_read(const op_request& r, io_uring_sqe& sqe) {
   io_uring_prep_read(&sqe, r.fd, r.data, clipped(r.length), r.offset);
+  set_read_write_flags(r, sqe);
 }
 void fill_read_fixed(const op_request& r, io_uring_sqe& sqe) {
   io_uring_prep_read_fixed(&sqe, r.fd, r.data, clipped(r.length), r.offset, r.buffer_index);
+  set_read_write_flags(r, sqe);
 }
 std::int64_t perform_read(const op_request& r) {
-  return answer(::pread(r.fd, r.data, clipped(r.length), offset_of(r)));
+  if (r.flags == 0) return answer(::pread(r.fd, r.data, clipped(r.length), offset_of(r)));
+  const iovec one{r.data, clipped(r.length)};
+  return answer(::preadv2(r.fd, &one, 1, offset_of(r), flags_of(r)));
 }
 
 void fill_write(const op_request& r, io_uring_sqe& sqe) {
   io_uring_prep_write(&sqe, r.fd, r.data, clipped(r.length), r.offset);
+  set_read_write_flags(r, sqe);
 }
 void fill_write_fixed(const op_request& r, io_uring_sqe& sqe) {
   io_uring_prep_write_fixed(&sqe, r.fd, r.data, clipped(r.length), r.offset, r.buffer_index);
+  set_read_write_flags(r, sqe);
 }
 std::int64_t perform_write(const op_request& r) {
-  return answer(::pwrite(r.fd, r.data, clipped(r.length), offset_of(r)));
+  if (r.flags == 0) return answer(::pwrite(r.fd, r.data, clipped(r.length), offset_of(r)));
+  const iovec one{r.data, clipped(r.length)};
+  return answer(::pwritev2(r.fd, &one, 1, offset_of(r), flags_of(r)));
 }
 
 void fill_readv(const op_request& r, io_uring_sqe& sqe) {
   io_uring_prep_readv(&sqe, r.fd, vectors(r), vector_count(r), r.offset);
+  set_read_write_flags(r, sqe);
 }
 std::int64_t perform_readv(const op_request& r) {
-  return answer(::preadv(r.fd, vectors(r), static_cast<int>(vector_count(r)), offset_of(r)));
+  return answer(
+      ::preadv2(r.fd, vectors(r), static_cast<int>(vector_count(r)), offset_of(r), flags_of(r)));
 }
 
 void fill_writev(const op_request& r, io_uring_sqe& sqe) {
   io_uring_prep_writev(&sqe, r.fd, vectors(r), vector_count(r), r.offset);
+  set_read_write_flags(r, sqe);
 }
 std::int64_t perform_writev(const op_request& r) {
-  return answer(::pwritev(r.fd, vectors(r), static_cast<int>(vector_count(r)), offset_of(r)));
+  return answer(
+      ::pwritev2(r.fd, vectors(r), static_cast<int>(vector_count(r)), offset_of(r), flags_of(r)));
 }
 
 // splice(2), copy_file_range(2) and the ring say "no offset" with a null pointer, or -1.
@@ -299,6 +321,8 @@ constexpr std::array<op_row, op_kind_count> rows{{
      carrier::readable, short_rule::resume_if_all, retry_rule::again},
     {op_kind::sendmsg, "sendmsg", IORING_OP_SENDMSG, fill_sendmsg, perform_sendmsg,
      carrier::writable, short_rule::resume, retry_rule::again},
+    {op_kind::send_zc, "send_zc", IORING_OP_SEND_ZC, fill_send_zc, perform_send, carrier::writable,
+     short_rule::final, retry_rule::again},
     {op_kind::read, "read", IORING_OP_READ, fill_read, perform_read, carrier::worker,
      short_rule::resume, retry_rule::again},
     {op_kind::write, "write", IORING_OP_WRITE, fill_write, perform_write, carrier::worker,

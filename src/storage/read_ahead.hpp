@@ -49,6 +49,15 @@ class read_ahead {
   void give_back() {
     if (taken_ > 0) at(taken_ - 1).block.reset();
   }
+  // Of the block handed out last: where it is registered, or -1.
+  [[nodiscard]] std::int32_t buffer_index() const {
+    return taken_ == 0 ? -1 : slots_[(taken_ - 1) % depth_].block.buffer_index();
+  }
+  // One more lease of the block handed out last, for as long as the kernel sends from it.
+  [[nodiscard]] lease share() {
+    const slot& s = at(taken_ - 1);
+    return s.block.part(0, s.block.size());
+  }
   // Until no read is under way.
   [[nodiscard]] task<void> drained();
 

@@ -386,9 +386,10 @@ task<result<receipt>> copy_file(file& from, file& into, copy_options options, re
     if (!*read) co_return fail(EBUSY, "copy_file", "another transfer has the source");
   }
   engine_core& core = target.core;
-  const plan chosen = plan_file_copy(
-      {core.values().memory.block_bytes, core.tried().splice, core.tried().copy_file_range},
-      core.values().copy);
+  const plan chosen = plan_file_copy({.block_bytes = core.values().memory.block_bytes,
+                                      .splice = core.tried().splice,
+                                      .copy_file_range = core.tried().copy_file_range},
+                                     core.values().copy);
   if (chosen.refused) co_return fail(code::path_unavailable, "copy_file", chosen.reason);
   // Of a descriptor that came with O_DIRECT: what is copied here has any length.
   for (const file_state* file : {&from.state(), &target}) {

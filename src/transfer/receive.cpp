@@ -27,6 +27,7 @@ const char* name(path p) {
   switch (p) {
     case path::direct: return "direct";
     case path::splice: return "splice";
+    case path::mapped: return "mapped";
     case path::reflink: return "reflink";
     case path::copy_file_range: return "copy_file_range";
     default: return "copy";
@@ -56,9 +57,11 @@ result<void> choose_path(receiving& r) {
   const kernel::direct_alignment alignment = kernel::alignment_of(r.into.fd.get());
   const range_request range{.offset = r.options.offset,
                             .length = r.options.length,
-                            .checked = r.options.check != nullptr};
-  plan chosen = plan_receive(
-      range, alignment, {values.memory.block_bytes, r.into.core.tried().splice}, values.receive);
+                            .checked = r.options.check != nullptr,
+                            .cache = r.options.cache};
+  plan chosen =
+      plan_receive(range, {.direct = alignment},
+                   {values.memory.block_bytes, r.into.core.tried().splice}, values.receive);
   if (chosen.chosen == path::direct && !chosen.refused && tail_would_harm(r, alignment)) {
     const bool forced = values.receive.path == tuning::path_choice::direct;
     chosen = {forced ? path::direct : path::copy, "the range ends unaligned inside the file",
@@ -261,6 +264,7 @@ void count(receiving& r, bool whole) {
     case path::direct: counters.transfers_direct.add(); break;
     case path::copy: counters.transfers_copy.add(); break;
     case path::splice: counters.transfers_splice.add(); break;
+    case path::mapped: counters.transfers_mapped.add(); break;
     default: break;  // of other transfers
   }
 }

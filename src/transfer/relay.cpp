@@ -364,9 +364,9 @@ task<result<relay_receipts>> relay(stream& first, stream& second, relay_options 
     co_return fail(EINVAL, "relay", why);
   }
   engine_core& core = first.core();
-  const plan chosen = plan_relay(
-      {core.values().memory.block_bytes, core.tried().splice, core.tried().copy_file_range},
-      core.values().relay);
+  const plan chosen =
+      plan_relay({.block_bytes = core.values().memory.block_bytes, .splice = core.tried().splice},
+                 core.values().relay);
   const int failure = co_await carry_out(first, second, chosen, options, so_far);
   tuning::relay_counters& counters = core.counters().relay;
   (failure == 0 ? counters.relays : counters.failures).add();

@@ -8,10 +8,12 @@
 #include <utility>
 
 #include "core/this_scope.hpp"
+#include "kernel/page_cache.hpp"
 #include "storage/read_ahead.hpp"
 #include "transfer/planner.hpp"
 #include "transfer/sending.hpp"
 #include "transfer/stall_watch.hpp"
+#include "transfer/zero_copy_window.hpp"
 
 namespace sluice {
 namespace {
@@ -23,11 +25,16 @@ void take_path(sending& s, const plan& chosen, const kernel::direct_alignment& a
   s.so_far.reason = chosen.reason;
   s.so_far.copies = copies_of(chosen.chosen);
   s.unit = chosen.chosen == path::direct ? alignment.offset_bytes : 1;
+  s.zero_copy = chosen.zero_copy;
+}
+
+bool is_direct_forced(const sending& s) {
+  return s.from.core.values().send.path == tuning::send_path_choice::direct ||
+         s.options.cache == cache_policy::direct;
 }
 
 bool may_be_direct(const sending& s) {
-  const tuning::send_knobs& knobs = s.from.core.values().send;
-  return knobs.path == tuning::path_choice::direct || s.options.length >= knobs.direct_min_bytes;
+  return is_direct_forced(s) || s.options.length >= s.from.core.values().send.direct_min_bytes;
 }
 
 result<void> choose_path(sending& s) {
@@ -35,14 +42,22 @@ result<void> choose_path(sending& s) {
   const int fd = s.from.fd.get();
   kernel::direct_alignment alignment;
   if (may_be_direct(s)) alignment = kernel::alignment_of(fd);
-  plan chosen = plan_send({s.options.offset, s.options.length, s.options.content}, alignment,
-                          {values.memory.block_bytes, s.from.core.tried().splice}, values.send);
+  const file_capabilities& tried = s.from.core.tried();
+  const bool dontcache = s.options.cache == cache_policy::dontcache && kernel::has_dontcache(fd);
+  plan chosen =
+      plan_send({.offset = s.options.offset,
+                 .length = s.options.length,
+                 .content = s.options.content,
+                 .cache = s.options.cache},
+                {.direct = alignment, .dontcache = dontcache},
+                {values.memory.block_bytes, tried.splice, tried.zero_copy_send}, values.send);
   if (chosen.refused) return fail(code::path_unavailable, "send_from_file", chosen.reason);
   if (may_be_direct(s) && kernel::set_direct(fd, chosen.chosen == path::direct) != 0) {
-    if (values.send.path == tuning::path_choice::direct) {
+    if (is_direct_forced(s)) {
       return fail(code::path_unavailable, "fcntl", "O_DIRECT refused by the filesystem");
     }
-    chosen = {path::copy, "O_DIRECT refused by the filesystem"};
+    chosen.chosen = path::copy;
+    chosen.reason = "O_DIRECT refused by the filesystem";
   }
   take_path(s, chosen, alignment);
   return {};
@@ -54,16 +69,58 @@ std::size_t depth_of(const sending& s) {
   return static_cast<std::size_t>(std::min<std::uint64_t>(blocks, values.send.depth));
 }
 
-std::uint64_t left_in(const msghdr& message) {
-  std::uint64_t bytes = 0;
-  for (std::size_t i = 0; i < message.msg_iovlen; ++i) bytes += message.msg_iov[i].iov_len;
-  return bytes;
+bool is_forced(const sending& s) {
+  return s.from.core.values().send.zero_copy == tuning::zero_copy_choice::always;
+}
+
+// While blocks are scarce they leave with a copy: those are back at once, whoever acknowledges
+// when.
+bool may_leave_without_copy(const sending& s, std::int32_t buffer_index) {
+  if (!s.zero_copy || buffer_index < 0) return false;
+  return is_forced(s) || (!s.to.copies_zero_copy() && !s.from.core.blocks().scarce());
+}
+
+// One call, and what of it is still to be sent.
+struct outgoing {
+  std::array<iovec, 2> parts{};
+  msghdr message{};
+};
+
+op_request message_request(const sending& s, outgoing& call, std::span<const std::byte> payload,
+                           follows then) {
+  call.parts = {{{const_cast<std::byte*>(s.head.data()), s.head.size()},
+                 {const_cast<std::byte*>(payload.data()), payload.size()}}};
+  call.message.msg_iov = call.parts.data();
+  call.message.msg_iovlen = call.parts.size();
+  op_request request;
+  request.kind = op_kind::sendmsg;
+  request.fd = s.to.fd();
+  request.data = &call.message;
+  // MSG_MORE between blocks: the last one pushes what is left of a packet.
+  request.flags = MSG_NOSIGNAL | MSG_WAITALL;
+  if (then == follows::more) request.flags |= MSG_MORE;
+  return request;
+}
+
+// What a plain send means for the transfer: 0 go on, else why it ends.
+int sent_plainly(sending& s, const stall_watch& watch, const op_await& send,
+                 const result<std::size_t>& sent, std::span<const std::byte>& payload) {
+  ++s.so_far.ops;
+  const auto of_head =
+      static_cast<std::size_t>(std::min<std::uint64_t>(send.moved(), s.head.size()));
+  s.head = s.head.subspan(of_head);
+  payload = payload.subspan(static_cast<std::size_t>(send.moved()) - of_head);
+  if (sent) return 0;
+  const int failure = sent.error().code == ETIMEDOUT
+                          ? watch.verdict(send.moved(), s.from.core.blocks().wanted())
+                          : sent.error().code;
+  if (failure == 0) ++s.so_far.short_ops;
+  return failure;
 }
 
 // What is left of the head, and blocks as they come. One coroutine frame for all of them.
-task<int> send_blocks(sending& s, read_ahead& blocks) {
-  const tuning::send_knobs& knobs = s.from.core.values().send;
-  const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window,
+                      const stall_watch& watch) {
   while (!blocks.finished() || !s.head.empty()) {
     std::span<const std::byte> payload;
     if (!blocks.finished()) {
@@ -81,42 +138,53 @@ task<int> send_blocks(sending& s, read_ahead& blocks) {
       if (blocks.failure() != 0) co_return blocks.failure();
       blocks.begin_more();
     }
-    std::array<iovec, 2> parts{{{const_cast<std::byte*>(s.head.data()), s.head.size()},
-                                {const_cast<std::byte*>(payload.data()), payload.size()}}};
-    msghdr message{};
-    message.msg_iov = parts.data();
-    message.msg_iovlen = parts.size();
-    s.head = {};
-    for (std::uint64_t left = left_in(message); left > 0; left = left_in(message)) {
-      op_request request;
-      request.kind = op_kind::sendmsg;
-      request.fd = s.to.fd();
-      request.data = &message;
-      // MSG_MORE between blocks: the last one pushes what is left of a packet.
-      request.flags = MSG_NOSIGNAL | MSG_WAITALL;
-      if (!blocks.finished()) request.flags |= MSG_MORE;
-      op_await send(s.from.core.loop(), request, watch.interval());
-      const result<std::size_t> sent = co_await send;
-      ++s.so_far.ops;
-      if (sent) break;
-      const int failure = sent.error().code == ETIMEDOUT
-                              ? watch.verdict(send.moved(), s.from.core.blocks().wanted())
-                              : sent.error().code;
+    const std::size_t block_bytes = payload.size();
+    const follows then = blocks.finished() ? follows::nothing : follows::more;
+    while (!s.head.empty() || !payload.empty()) {
+      const bool without_copy =
+          !payload.empty() && may_leave_without_copy(s, blocks.buffer_index());
+      if (!without_copy || !s.head.empty()) {
+        outgoing call;
+        const auto now = without_copy ? std::span<const std::byte>() : payload;
+        op_await send(s.from.core.loop(),
+                      message_request(s, call, now, without_copy ? follows::more : then),
+                      watch.interval());
+        const result<std::size_t> sent = co_await send;
+        const int failure = sent_plainly(s, watch, send, sent, payload);
+        if (failure != 0) co_return failure;
+        continue;
+      }
+      while (!window.has_room()) {
+        const int failure = window.noticed(co_await window.notice(watch.interval()));
+        if (failure != 0) co_return failure;
+      }
+      window.send(blocks.share(), payload, then, watch.interval());
+      while (window.is_sending()) co_await window.sent();
+      const int failure = window.verdict(watch, s.from.core.blocks().wanted());
       if (failure != 0) co_return failure;
-      ++s.so_far.short_ops;
+      payload = payload.subspan(window.moved());
+      if (!payload.empty()) ++s.so_far.short_ops;
     }
     blocks.give_back();
-    s.count_moved(payload.size());
+    s.count_moved(block_bytes);
   }
   co_return 0;
 }
 
 task<int> send_leased(sending& s) {
-  read_ahead blocks(s.from, {s.options.offset, s.options.length, s.unit}, depth_of(s),
-                    co_await this_scope{});
-  const int failure = co_await send_blocks(s, blocks);
+  const tuning::send_knobs& knobs = s.from.core.values().send;
+  const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+  scope* const task_scope = co_await this_scope{};
+  read_ahead blocks(s.from, {s.options.offset, s.options.length, s.unit}, depth_of(s), task_scope);
+  zero_copy_window window(s.to, s.zero_copy ? knobs.zero_copy_depth : 0, task_scope,
+                          is_forced(s) ? code::path_unavailable : 0);
+  int failure = co_await send_blocks(s, blocks, window, watch);
+  s.so_far.last_byte = s.elapsed();
   co_await blocks.drained();
-  s.so_far.ops += blocks.ops();
+  failure = co_await window.finished(failure, watch);
+  s.so_far.ops += blocks.ops() + window.sends();
+  s.so_far.zero_copy_bytes = window.zero_copy_bytes();
+  if (s.so_far.zero_copy_bytes > s.so_far.bytes / 2) --s.so_far.copies;
   // Back to the page cache: whoever uses the file next knows nothing of alignment.
   if (s.so_far.path == path::direct) (void)kernel::set_direct(s.from.fd.get(), false);
   co_return failure;
@@ -128,7 +196,7 @@ task<int> carry_out(sending& s) {
   if (s.so_far.path != path::splice) co_return co_await send_leased(s);
   const int failure = co_await send_spliced(s);
   if (failure != EOPNOTSUPP || s.so_far.bytes > 0) co_return failure;
-  if (s.from.core.values().send.path == tuning::path_choice::splice) {
+  if (s.from.core.values().send.path == tuning::send_path_choice::splice) {
     co_return code::path_unavailable;
   }
   take_path(s, {path::copy, "splice refused by the filesystem or socket"}, {});
@@ -163,8 +231,8 @@ task<result<receipt>> send_from_file(stream& to, file& from, send_options option
   const result<void> chosen = choose_path(s);
   if (!chosen) co_return std::unexpected(chosen.error());
   const int failure = co_await carry_out(s);
-  s.so_far.last_byte = s.elapsed();
-  s.so_far.stored = s.so_far.last_byte;
+  s.so_far.stored = s.elapsed();
+  if (s.so_far.path == path::splice) s.so_far.last_byte = s.so_far.stored;
   count(s, failure == 0);
   const bool head_begun = s.head.size() < options.head.size();
   if (head_begun && s.so_far.first_byte.count() == 0) s.so_far.first_byte = s.so_far.last_byte;

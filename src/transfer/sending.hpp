@@ -20,6 +20,7 @@ struct sending {
   std::span<const std::byte> head;  // what of options.head is still to be sent
   std::uint64_t unit = 1;           // of the file offsets read: the alignment for direct, else 1
   std::int64_t begun_ns = 0;
+  bool zero_copy = false;  // blocks leave without a copy, as long as the kernel does not copy them
 
   [[nodiscard]] std::chrono::nanoseconds elapsed() const {
     return std::chrono::nanoseconds(kernel::now_ns() - begun_ns);

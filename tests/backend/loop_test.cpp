@@ -103,6 +103,74 @@ TEST_CASE("an op goes idle, staged, in flight, harvested and back to idle") {
   CHECK(b.loop.ops_under_way() == 0);
 }
 
+// ---- two answers
+
+struct sent_op : told_op {
+  sent_op() : told_op(request_of(op_kind::send_zc, 3, memory.data(), 100)) {
+    sent = [](op& o) noexcept { ++static_cast<sent_op&>(o).times_sent; };
+  }
+  int times_sent = 0;
+};
+
+TEST_CASE("an op that answers twice is in flight until the second answer, and told once") {
+  bench b;
+  sent_op o;
+  b.loop.start(o, nullptr);
+  b.turn();
+  b.backend.answer_early(o, 60);
+  b.turn();
+  CHECK(o.times_sent == 1);
+  CHECK(o.times_told == 0);
+  CHECK(o.state() == op_state::in_flight);
+  CHECK(b.loop.ops_under_way() == 1);
+  b.backend.answer(o, 60);  // a short one is for its owner to continue
+  b.turn();
+  CHECK(o.times_sent == 1);
+  CHECK(o.times_told == 1);
+  CHECK(o.told == 60);
+  CHECK(b.loop.ops_under_way() == 0);
+}
+
+TEST_CASE("between its two answers no deadline ends an op, and a cancel changes nothing") {
+  bench b;
+  sent_op o;
+  scope s;
+  o.deadline_ns = kernel::now_ns() + 20'000'000;
+  b.backend.when_cancelled = support::on_cancel::ignore;
+  b.loop.start(o, &s);
+  b.turn();
+  b.backend.answer_early(o, 100);
+  b.turn();
+  CHECK(b.loop.next_deadline_ns() == 0);
+  s.cancel(b.loop);
+  CHECK(o.state() == op_state::cancelling);
+  b.turn();
+  CHECK(o.times_told == 0);
+  b.backend.answer(o, 100);
+  b.turn();
+  CHECK(o.times_told == 1);
+  CHECK(o.told == 100);
+}
+
+TEST_CASE("an op whose first answer is an interruption is tried again after the second") {
+  bench b;
+  sent_op o;
+  b.loop.start(o, nullptr);
+  b.turn();
+  b.backend.answer_early(o, -EINTR);
+  b.turn();
+  CHECK(o.state() == op_state::in_flight);
+  b.backend.answer(o, -EINTR);
+  b.turn();
+  CHECK(o.times_told == 0);
+  b.turn();
+  b.backend.answer(o, 100);
+  b.turn();
+  CHECK(o.times_told == 1);
+  CHECK(o.told == 100);
+  CHECK(b.backend.count_of(event_kind::start) == 2);
+}
+
 TEST_CASE("completions run only when every answer of the wait is harvested") {
   bench b;
   std::array<told_op, 5> ops;

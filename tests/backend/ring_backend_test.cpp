@@ -236,4 +236,46 @@ TEST_CASE("a cancel of more ops than the submission queue holds reaches them all
   CHECK(counters.ring.cq_overflows.get() == 0);  // though each cancel has a completion of its own
 }
 
+TEST_CASE("a send without a copy ends with its notification, and the kernel's word on copies") {
+  tuning::counters counters;
+  made_ring made = make_ring({.ring_entries = 8, .completion_entries = 16}, counters);
+  if (!made.found.present("ring.op.send_zc")) {
+    MESSAGE("no send_zc here");
+    return;
+  }
+  loop on(*made.backend, counters);
+  alignas(4096) static std::array<std::byte, 8192> block;
+  REQUIRE(made.backend->open_buffer_table(1) == 0);
+  REQUIRE(made.backend->register_buffer(0, {block.data(), block.size()}) == 0);
+  const stream_pair pair = stream_pair::tcp();
+  std::deque<told_op> ops;
+  // More than the completion queue has room for: two places each.
+  for (int i = 0; i < 40; ++i) {
+    told_op& o = ops.emplace_back(send_of(pair.ours(), block));
+    o.request.kind = op_kind::send_zc;
+    on.start(o, nullptr);
+  }
+  std::vector<std::byte> taken(40 * block.size());
+  std::thread taker([&] { support::recv_all(pair.theirs(), taken); });
+  for (int i = 0; i < 10'000 && on.ops_under_way() > 0; ++i) on.turn(1'000'000, 1000);
+  taker.join();
+  for (const told_op& o : ops) {
+    CHECK(o.times_told == 1);
+    CHECK(o.told == static_cast<std::int64_t>(block.size()));
+    CHECK(o.copied);  // on loopback
+    CHECK(!o.holds_memory);
+  }
+  CHECK(counters.ring.cq_overflows.get() == 0);
+}
+
+TEST_CASE("a send without a copy that a socket refuses ends with that, its memory back") {
+  bench b;
+  const stream_pair pair = stream_pair::local();
+  alignas(4096) static std::array<std::byte, 4096> block;
+  told_op o(send_of(pair.ours(), block));
+  o.request.kind = op_kind::send_zc;
+  CHECK(b.run(o) < 0);  // EFAULT too: nothing is registered
+  CHECK(!o.holds_memory);
+}
+
 }  // namespace suite

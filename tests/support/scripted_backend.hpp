@@ -50,6 +50,13 @@ class scripted_backend final : public sluice::backend {
   void answer(sluice::op& o, std::int64_t result) {
     std::erase(held_, &o);
     o.result = result;
+    o.holds_memory = false;
+    due_.push_back(&o);
+  }
+  // Gives a held op its result at the next wait, as a send_zc gets it; answer() is then the notice.
+  void answer_early(sluice::op& o, std::int64_t result) {
+    o.result = result;
+    o.holds_memory = true;
     due_.push_back(&o);
   }
   // Started, neither answered nor scripted; in the order of their start.

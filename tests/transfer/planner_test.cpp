@@ -24,8 +24,9 @@ constexpr std::string_view too_short = "auto: shorter than direct_min_bytes";
 constexpr std::string_view no_splice = "splice or sendfile is not allowed here";
 constexpr std::string_view long_enough = "auto: long and the filesystem takes O_DIRECT";
 
-struct row {
-  tuning::path_choice wanted;
+template <class Choice>
+struct row_of {
+  Choice wanted;
   range_request range;
   kernel::direct_alignment file;
   std::uint64_t block_bytes;
@@ -35,6 +36,9 @@ struct row {
   bool can_splice = true;
 };
 
+using row = row_of<tuning::path_choice>;
+using send_row = row_of<tuning::send_path_choice>;
+
 constexpr auto automatic = tuning::path_choice::automatic;
 constexpr auto direct = tuning::path_choice::direct;
 constexpr auto copy = tuning::path_choice::copy;
@@ -42,7 +46,8 @@ constexpr auto splice = tuning::path_choice::splice;
 constexpr auto stays = file_content::unchanging;
 constexpr auto changes = file_content::may_change;
 
-void check(const plan& made, const row& wanted) {
+template <class Row>
+void check(const plan& made, const Row& wanted) {
   CAPTURE(wanted.reason);
   CAPTURE(wanted.range.offset);
   CAPTURE(wanted.range.length);
@@ -107,13 +112,14 @@ TEST_CASE("the path of a receive, row by row") {
   std::set<std::string_view> reasons;
   for (const row& r : rows) {
     knobs.path = r.wanted;
-    check(plan_receive(r.range, r.file, {r.block_bytes, r.can_splice}, knobs), r);
+    check(plan_receive(r.range, {r.file}, {r.block_bytes, r.can_splice}, knobs), r);
     reasons.insert(r.reason);
   }
   CHECK(reasons.size() == 11);
 }
 
 TEST_CASE("the path of a send, row by row: a read may begin before the range") {
+  using send_choice = tuning::send_path_choice;
   constexpr std::string_view forced_direct = "forced by sluice.send.path=direct";
   constexpr std::string_view forced_copy = "forced by sluice.send.path=copy";
   constexpr std::string_view forced_splice = "forced by sluice.send.path=splice";
@@ -124,38 +130,57 @@ TEST_CASE("the path of a send, row by row: a read may begin before the range") {
   constexpr auto by_splice = path::splice;
   constexpr auto by_copy = path::copy;
   constexpr std::array rows{
-      row{automatic, {0, 1000}, ordinary, block, by_direct, long_enough, false},
-      row{automatic, {100, 1000}, ordinary, block, by_direct, long_enough, false},
-      row{automatic, {0, 1000, stays}, ordinary, block, by_direct, long_enough, false},
-      row{automatic, {0, 1000}, none, block, by_copy, no_direct, false},
-      row{automatic, {0, 1000}, {8192, 512}, block, by_copy, much_alignment, false},
-      row{automatic, {0, 1000}, {512, 4096}, 2048, by_copy, block_unaligned, false},
+      send_row{send_choice::automatic, {0, 1000}, ordinary, block, by_direct, long_enough, false},
+      send_row{send_choice::automatic, {100, 1000}, ordinary, block, by_direct, long_enough, false},
+      send_row{
+          send_choice::automatic, {0, 1000, stays}, ordinary, block, by_direct, long_enough, false},
+      send_row{send_choice::automatic, {0, 1000}, none, block, by_copy, no_direct, false},
+      send_row{
+          send_choice::automatic, {0, 1000}, {8192, 512}, block, by_copy, much_alignment, false},
+      send_row{
+          send_choice::automatic, {0, 1000}, {512, 4096}, 2048, by_copy, block_unaligned, false},
       // auto, too short for direct or without it: spliced when long enough and unchanging
-      row{automatic, {0, 999}, ordinary, block, by_copy, may_change, false},
-      row{automatic, {0, 499}, ordinary, block, by_copy, too_short_to_splice, false},
-      row{automatic, {0, 499, stays}, ordinary, block, by_copy, too_short_to_splice, false},
-      row{automatic, {0, 500, stays}, ordinary, block, by_splice, unchanging, false},
-      row{automatic, {3, 999, stays}, none, block, by_splice, unchanging, false},
-      row{automatic, {0, 1000, stays}, none, block, by_splice, unchanging, false},
-      row{automatic, {0, 999, stays}, ordinary, block, by_copy, no_splice, false, false},
-      row{automatic, {0, 1000, stays}, none, block, by_copy, no_direct, false, false},
-      row{copy, {0, 1000}, ordinary, block, by_copy, forced_copy, false},
-      row{copy, {0, 1000, stays}, ordinary, block, by_copy, forced_copy, false},
-      row{splice, {0, 1000}, ordinary, block, by_splice, forced_splice, false},
-      row{splice, {7, 0}, none, block, by_splice, forced_splice, false},
-      row{splice, {0, 1000}, ordinary, block, by_splice, no_splice, true, false},
-      row{direct, {100, 1}, ordinary, block, by_direct, forced_direct, false},
-      row{direct, {0, 1000}, none, block, by_direct, no_direct, true},
-      row{direct, {0, 1000}, {8192, 512}, block, by_direct, much_alignment, true},
-      row{direct, {0, 1000}, {512, 4096}, 2048, by_direct, block_unaligned, true},
+      send_row{send_choice::automatic, {0, 999}, ordinary, block, by_copy, may_change, false},
+      send_row{
+          send_choice::automatic, {0, 499}, ordinary, block, by_copy, too_short_to_splice, false},
+      send_row{send_choice::automatic,
+               {0, 499, stays},
+               ordinary,
+               block,
+               by_copy,
+               too_short_to_splice,
+               false},
+      send_row{
+          send_choice::automatic, {0, 500, stays}, ordinary, block, by_splice, unchanging, false},
+      send_row{send_choice::automatic, {3, 999, stays}, none, block, by_splice, unchanging, false},
+      send_row{send_choice::automatic, {0, 1000, stays}, none, block, by_splice, unchanging, false},
+      send_row{send_choice::automatic,
+               {0, 999, stays},
+               ordinary,
+               block,
+               by_copy,
+               no_splice,
+               false,
+               false},
+      send_row{
+          send_choice::automatic, {0, 1000, stays}, none, block, by_copy, no_direct, false, false},
+      send_row{send_choice::copy, {0, 1000}, ordinary, block, by_copy, forced_copy, false},
+      send_row{send_choice::copy, {0, 1000, stays}, ordinary, block, by_copy, forced_copy, false},
+      send_row{send_choice::splice, {0, 1000}, ordinary, block, by_splice, forced_splice, false},
+      send_row{send_choice::splice, {7, 0}, none, block, by_splice, forced_splice, false},
+      send_row{send_choice::splice, {0, 1000}, ordinary, block, by_splice, no_splice, true, false},
+      send_row{send_choice::direct, {100, 1}, ordinary, block, by_direct, forced_direct, false},
+      send_row{send_choice::direct, {0, 1000}, none, block, by_direct, no_direct, true},
+      send_row{send_choice::direct, {0, 1000}, {8192, 512}, block, by_direct, much_alignment, true},
+      send_row{send_choice::direct, {0, 1000}, {512, 4096}, 2048, by_direct, block_unaligned, true},
   };
   tuning::send_knobs knobs;
   knobs.direct_min_bytes = 1000;
   knobs.splice_min_bytes = 500;
   std::set<std::string_view> reasons;
-  for (const row& r : rows) {
+  for (const send_row& r : rows) {
     knobs.path = r.wanted;
-    check(plan_send(r.range, r.file, {r.block_bytes, r.can_splice}, knobs), r);
+    check(plan_send(r.range, {r.file}, {r.block_bytes, r.can_splice}, knobs), r);
     reasons.insert(r.reason);
   }
   CHECK(reasons.size() == 11);
@@ -164,7 +189,7 @@ TEST_CASE("the path of a send, row by row: a read may begin before the range") {
 TEST_CASE("a threshold of zero sends even nothing by the direct path") {
   tuning::receive_knobs knobs;
   knobs.direct_min_bytes = 0;
-  CHECK(plan_receive({0, 0}, ordinary, {block, true}, knobs).chosen == path::direct);
+  CHECK(plan_receive({0, 0}, {ordinary}, {block, true}, knobs).chosen == path::direct);
 }
 
 TEST_CASE("the path of a relay, row by row") {

@@ -1,0 +1,98 @@
+// Blocks on their way to a peer without a copy: the kernel sends from their memory, and says by a
+// notification of its own when it needs that no more. Two answers for each block:
+//   sent    the socket has taken so many bytes: the next block may follow
+//   notice  the peer has acknowledged them, or the kernel copied them: the lease goes back
+// A peer that acknowledges nothing keeps the memory for as long as it likes, and neither
+// shutdown(2) nor close(2) changes that; a reset does
+// (kernel-notes/zero_copy_send_answers_twice.md).
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/waiter.hpp"
+#include "sluice/lease.hpp"
+#include "sluice/op.hpp"
+#include "sluice/stream.hpp"
+#include "sluice/task.hpp"
+#include "transfer/stall_watch.hpp"
+#include "tuning/counter_values.hpp"
+
+namespace sluice {
+
+// What comes behind the bytes of one send: MSG_MORE.
+enum class follows : std::uint8_t { nothing, more };
+
+// Loop thread only. Must be finished before it is destroyed: blocks are the kernel's until then.
+class zero_copy_window {
+ public:
+  // At most `depth` blocks without their notice. `refused` is what a peer for whom the kernel knows
+  // no sends without a copy makes of the transfer; 0: it is sent plainly.
+  zero_copy_window(stream& to, std::size_t depth, scope* task_scope, int refused);
+  zero_copy_window(const zero_copy_window&) = delete;
+  zero_copy_window& operator=(const zero_copy_window&) = delete;
+  ~zero_copy_window();
+
+  [[nodiscard]] bool has_room() const { return !free_.empty(); }
+  // Begins to send `bytes`, which lie in `block`, a registered one; one send at a time.
+  void send(lease block, std::span<const std::byte> bytes, follows then,
+            std::chrono::nanoseconds timeout);
+  // Until the socket has taken them or not; a cancel ends the send, which then says so.
+  [[nodiscard]] bool is_sending() const { return sending_ != nullptr; }
+  [[nodiscard]] waiter::wait_await sent() {
+    progress_.forget();
+    return progress_.notified_shielded();
+  }
+  // Of the last send: how many bytes the socket took, and why the transfer ends, or 0.
+  [[nodiscard]] std::size_t moved() const { return moved_; }
+  [[nodiscard]] int verdict(const stall_watch& watch, bool block_wanted);
+
+  // Until a notice has come; zero: no limit. Then what noticed() makes of it.
+  [[nodiscard]] waiter::wait_await notice(std::chrono::nanoseconds timeout) {
+    progress_.forget();
+    return progress_.notified_within(timeout);
+  }
+  [[nodiscard]] int noticed(bool came) const;
+
+  // Waits for every notice, in the end by a reset of the connection: at once when the transfer has
+  // failed for the peer's sake or was cancelled, else after an interval without any. `failure` as
+  // it was, or why it came to that.
+  [[nodiscard]] task<int> finished(int failure, const stall_watch& watch);
+
+  [[nodiscard]] std::uint64_t zero_copy_bytes() const { return zero_copy_bytes_; }
+  [[nodiscard]] std::uint64_t sends() const { return sends_; }
+
+ private:
+  struct slot {
+    op send;
+    lease block;
+    zero_copy_window* window = nullptr;
+  };
+  static void answered_early(op& o) noexcept;
+  static void ended(op& o) noexcept;
+  void answer(const slot& of, std::int64_t outcome);
+  void give_up();
+
+  stream& to_;
+  loop& loop_;
+  tuning::send_counters& counters_;
+  scope* scope_;
+  const std::size_t depth_;
+  const int refused_;
+  std::unique_ptr<slot[]> slots_;
+  std::vector<slot*> free_;
+  waiter progress_;
+  slot* sending_ = nullptr;  // has not got its first answer
+  std::int64_t outcome_ = 0;
+  std::int64_t begun_ns_ = 0;
+  std::size_t wanted_ = 0;
+  std::size_t moved_ = 0;
+  std::uint64_t zero_copy_bytes_ = 0;
+  std::uint64_t sends_ = 0;
+};
+
+}  // namespace sluice

@@ -69,15 +69,16 @@ struct receive_options {
   cache_policy cache = cache_policy::automatic;
 };
 
-// Receives exactly `length` bytes into a created file. Reserves the space first, so that ENOSPC and
-// EDQUOT come before the first byte. On failure nothing may be published: code::end_of_stream,
-// code::too_slow (below sluice.receive.rate_min_bytes), ETIMEDOUT (silent for
-// sluice.receive.timeout_ms), ENOSPC, EDQUOT, EIO, ECONNRESET, ECANCELED, code::path_unavailable (a
-// forced path that cannot work here), ENOBUFS (no block became free in twice that time),
-// code::refused_by_check or whatever else the check says. While others wait for blocks a peer must
-// fill each of its own within sluice.receive.timeout_ms, or is too slow. `progress`, when given, is
-// the receipt so far, also after a failure; its `bytes` are those received, a refused block
-// included.
+// Receives exactly `length` bytes into a file. The range may begin and end anywhere; several file
+// objects of one file may receive at a time as long as their ranges do not overlap. Reserves the
+// space first, so that ENOSPC and EDQUOT come before the first byte. On failure nothing may be
+// published: code::end_of_stream, code::too_slow (below sluice.receive.rate_min_bytes), ETIMEDOUT
+// (silent for sluice.receive.timeout_ms), ENOSPC, EDQUOT, EIO, ECONNRESET, ECANCELED,
+// code::path_unavailable (a forced path that cannot work here), ENOBUFS (no block became free in
+// twice that time), code::refused_by_check or whatever else the check says. While others wait for
+// blocks a peer must fill each of its own within sluice.receive.timeout_ms, or is too slow.
+// `progress`, when given, is the receipt so far, also after a failure; its `bytes` are those
+// received, a refused block included.
 [[nodiscard]] SLUICE_API task<result<receipt>> receive_to_file(stream& from, file& into,
                                                                receive_options options,
                                                                receipt* progress = nullptr);
@@ -133,8 +134,11 @@ struct send_options {
 // ENOBUFS (no block became free in twice that time), code::path_unavailable (a forced path that
 // cannot work here). While others wait for blocks a peer must take each of its own within
 // sluice.send.timeout_ms, or is too slow. The socket is non-blocking from its first splice on.
-// `progress`, when given, is the receipt so far, also after a failure; its `first_byte` is zero as
-// long as nothing was sent, of the head neither.
+// Blocks sent without a copy (sluice.send.zero_copy) are waited for until the peer's kernel has
+// acknowledged them; a transfer that is cancelled, or fails because of its peer, before that resets
+// the connection, or its memory would stay with the kernel. `progress`, when given, is the receipt
+// so far, also after a failure; its `first_byte` is zero as long as nothing was sent, of the head
+// neither.
 [[nodiscard]] SLUICE_API task<result<receipt>> send_from_file(stream& to, file& from,
                                                               send_options options,
                                                               receipt* progress = nullptr);

@@ -44,6 +44,12 @@ direct_alignment alignment_of(int fd) {
   return {trial_alignment_bytes, trial_alignment_bytes};
 }
 
+const char* direct_distrust(int fd) {
+  struct statfs info{};
+  if (::fstatfs(fd, &info) != 0 || info.f_type != FUSE_SUPER_MAGIC) return nullptr;
+  return "auto: O_DIRECT on FUSE is what its daemon makes of it";
+}
+
 int set_direct(int fd, bool on) {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0) return errno;
@@ -85,6 +91,17 @@ const char* syncfs_distrust(int fd) {
     case BTRFS_SUPER_MAGIC:
     case TMPFS_MAGIC: return nullptr;
     default: return "syncfs of this filesystem is not known to make files durable";
+  }
+}
+
+const char* space_distrust(int fd) {
+  struct statfs info{};
+  if (::fstatfs(fd, &info) != 0) return "the filesystem cannot be asked what it is";
+  switch (static_cast<std::uint32_t>(info.f_type)) {
+    case EXT4_SUPER_MAGIC:
+    case XFS_SUPER_MAGIC:
+    case TMPFS_MAGIC: return nullptr;
+    default: return "space reserved on this filesystem is not known to be promised";
   }
 }
 

@@ -18,6 +18,11 @@ struct direct_alignment {
 // that accepts the flag. One that wants more answers the first write with EINVAL.
 [[nodiscard]] direct_alignment alignment_of(int fd);
 
+// Why O_DIRECT of a filesystem that takes it should be left alone unless asked for, or null. What a
+// direct read or write is, a FUSE daemon decides, and some answer short or from a cache of their
+// own.
+[[nodiscard]] const char* direct_distrust(int fd);
+
 // Switches O_DIRECT of an open descriptor: 0 or an errno (EINVAL where the filesystem cannot).
 [[nodiscard]] int set_direct(int fd, bool on);
 
@@ -43,6 +48,11 @@ struct inode_info {
 // made, or null: it does. FUSE does not even tell its daemon, and of other filesystems nobody has
 // looked (kernel-notes/syncfs_error_per_descriptor.md).
 [[nodiscard]] const char* syncfs_distrust(int fd);
+
+// Why fallocate(2) there does not promise that a later write of the range finds its space, or null:
+// it does. btrfs writes data elsewhere when it is overwritten or compressed, and of others nobody
+// has looked.
+[[nodiscard]] const char* space_distrust(int fd);
 
 // Whether the descriptor was opened for writing.
 [[nodiscard]] bool is_writable(int fd);

@@ -34,7 +34,7 @@ presence of_pages(int fd, std::uint64_t offset, std::uint64_t bytes) {
   const uapi::cachestat_range range{offset, bytes};
   uapi::cachestat found{};
   if (::syscall(uapi::sys_cachestat, fd, &range, &found, 0) != 0) return presence::unknown;
-  const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  const std::uint64_t page = page_bytes();
   const std::uint64_t pages = (offset + bytes - 1) / page - offset / page + 1;
   return found.nr_cache >= pages ? presence::yes : presence::no;
 }
@@ -46,6 +46,12 @@ bool is_tmpfs(int fd) {
 }
 
 }  // namespace
+
+std::uint64_t page_bytes() { return static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)); }
+
+std::uint64_t page_floor(std::uint64_t offset) { return offset / page_bytes() * page_bytes(); }
+
+std::uint64_t page_ceiling(std::uint64_t offset) { return page_floor(offset + page_bytes() - 1); }
 
 bool is_resident(int fd, std::uint64_t offset, std::uint64_t bytes) {
   if (bytes == 0) return true;
@@ -74,6 +80,8 @@ void drop_pages(int fd, std::uint64_t offset, std::uint64_t bytes) {
   [[maybe_unused]] const int ignored = ::posix_fadvise(
       fd, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_DONTNEED);
 }
+
+static_assert(dontcache_flag == uapi::rwf_dontcache);
 
 bool has_dontcache(int fd) {
   char byte = 0;

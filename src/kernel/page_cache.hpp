@@ -5,6 +5,11 @@
 
 namespace sluice::kernel {
 
+// Pages of the cache: their size, and the boundary at or before, or at or behind, an offset.
+[[nodiscard]] std::uint64_t page_bytes();
+[[nodiscard]] std::uint64_t page_floor(std::uint64_t offset);
+[[nodiscard]] std::uint64_t page_ceiling(std::uint64_t offset);
+
 // Whether reading [offset, offset + bytes) would find every page in the cache and up to date, and
 // so not wait for a disk. A false answer starts the kernel's read-ahead of what is missing. False
 // also where the filesystem cannot tell (kernel-notes/residency_can_be_asked.md); a page may be
@@ -17,8 +22,11 @@ namespace sluice::kernel {
 [[nodiscard]] int write_back(int fd, std::uint64_t offset, std::uint64_t bytes);
 // Drops the clean pages that lie wholly in the range; advice, which a filesystem may not take.
 void drop_pages(int fd, std::uint64_t offset, std::uint64_t bytes);
+// For reads and writes through the page cache that are to leave nothing there: RWF_DONTCACHE.
+inline constexpr std::uint32_t dontcache_flag = 0x80;
 // Whether reads and writes of this file may ask to leave nothing in the cache (RWF_DONTCACHE).
-// Found by a read behind its end, so the file must be open for reading.
+// Found by a read behind its end (kernel-notes/dontcache_leaves_no_pages.md), so the file must be
+// open for reading.
 [[nodiscard]] bool has_dontcache(int fd);
 
 }  // namespace sluice::kernel

@@ -34,6 +34,7 @@ void read_ahead::begin(lease block) {
     request.buffer_index = static_cast<std::uint16_t>(block.buffer_index());
   }
   request.data = block.data();
+  request.flags = range_.flags;
   request.offset = next_offset_;
   request.length = (s.skip + s.wanted + range_.unit - 1) / range_.unit * range_.unit;
   // A direct read that meets the end of the file cannot be continued at the odd offset it stopped

@@ -18,6 +18,7 @@ struct read_range {
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
   std::uint64_t unit = 1;  // reads begin and end on multiples of it: the O_DIRECT alignment, else 1
+  std::uint32_t flags = 0;  // RWF_* of preadv2(2)
 };
 
 // Loop thread only. Must be drained before it is destroyed.

@@ -67,6 +67,7 @@ void write_window::write(lease block, std::span<const iovec> parts, const write_
 
 void write_window::begin(slot& s, const op_request& write, const write_place& place) {
   s.write = write;
+  s.write.flags = flags_;
   s.write.offset = place.offset;
   s.ends_body = place.ends_body;
   if (check_ == nullptr) {

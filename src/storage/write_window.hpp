@@ -45,6 +45,9 @@ class write_window {
   // There is nothing to write, but a check is to judge that too.
   void end_empty_body() { write({}, std::span<const iovec>(), {.ends_body = true}); }
 
+  // For the writes to come: RWF_* of pwritev2(2).
+  void use_flags(std::uint32_t flags) { flags_ = flags; }
+
   // When !has_room(): until it has. False: the task was cancelled.
   [[nodiscard]] waiter::wait_await room() {
     progress_.forget();
@@ -84,6 +87,7 @@ class write_window {
   scope* scope_;
   body_check* const check_;
   const std::size_t depth_;
+  std::uint32_t flags_ = 0;
   std::unique_ptr<slot[]> slots_;
   std::vector<slot*> free_;
   std::vector<slot*> unchecked_;  // oldest first; that one is being checked

@@ -1,6 +1,18 @@
 #include "transfer/planner.hpp"
 
 namespace sluice {
+
+const char* name(path p) {
+  switch (p) {
+    case path::direct: return "direct";
+    case path::splice: return "splice";
+    case path::mapped: return "mapped";
+    case path::reflink: return "reflink";
+    case path::copy_file_range: return "copy_file_range";
+    default: return "copy";
+  }
+}
+
 namespace {
 
 constexpr std::uint64_t page_bytes = 4096;  // leases begin on a page
@@ -10,14 +22,13 @@ constexpr const char* no_copy_file_range = "copy_file_range is not allowed here"
 constexpr const char* wants_cache = "the cache policy wants the pages in the cache";
 constexpr const char* wants_no_cache = "the cache policy wants no pages in the cache";
 
-// Why O_DIRECT cannot carry the range, or null.
-const char* direct_obstacle(const file_facts& file, std::uint64_t block_bytes,
-                            std::uint64_t offset) {
+// Why O_DIRECT cannot carry the range, or null. Where that begins and ends does not matter: a read
+// may begin before it, and what is written has edges (range_parts.hpp).
+const char* direct_obstacle(const file_facts& file, std::uint64_t block_bytes) {
   if (!file.direct.possible()) return "the filesystem has no O_DIRECT for this file";
   if (file.direct.memory_bytes > page_bytes) return "the file asks for more alignment than a page";
   if (block_bytes % file.direct.offset_bytes != 0)
     return "sluice.memory.block_bytes is no multiple of the alignment";
-  if (offset % file.direct.offset_bytes != 0) return "the range begins unaligned";
   return nullptr;
 }
 
@@ -76,6 +87,11 @@ cache_policy carried_out(const plan& made, const range_request& request, const f
   return by_flag ? cache_policy::dontcache : cache_policy::drop_behind;
 }
 
+// For path auto: what keeps it from O_DIRECT.
+const char* direct_doubt(const file_facts& file, const char* no_direct) {
+  return no_direct != nullptr ? no_direct : file.direct_distrust;
+}
+
 plan choose_receive(const range_request& request, const char* no_direct,
                     const tuning::receive_knobs& knobs) {
   // Never splice by itself: its one copy, into the page cache, costs more than both of the copy
@@ -119,8 +135,7 @@ const char* send_splice_obstacle(const range_request& request, const engine_capa
 
 plan plan_send_path(const range_request& request, const file_facts& file,
                     const engine_capabilities& engine, const tuning::send_knobs& knobs) {
-  // A read may begin before the range: only the alignment of memory and blocks matters.
-  const char* no_direct = direct_obstacle(file, engine.block_bytes, 0);
+  const char* no_direct = direct_obstacle(file, engine.block_bytes);
   switch (knobs.path) {
     case tuning::send_path_choice::direct:
       return direct_as_asked(request, no_direct, "forced by sluice.send.path=direct");
@@ -131,7 +146,7 @@ plan plan_send_path(const range_request& request, const file_facts& file,
                     "forced by sluice.send.path=splice");
     default: break;
   }
-  const plan chosen = choose_send(request, no_direct, engine, knobs);
+  const plan chosen = choose_send(request, direct_doubt(file, no_direct), engine, knobs);
   if (request.cache == cache_policy::cached) return chosen;
   return by_policy(request, file, no_direct, chosen);
 }
@@ -140,7 +155,7 @@ plan plan_send_path(const range_request& request, const file_facts& file,
 
 plan plan_receive(const range_request& request, const file_facts& file,
                   const engine_capabilities& engine, const tuning::receive_knobs& knobs) {
-  const char* no_direct = direct_obstacle(file, engine.block_bytes, request.offset);
+  const char* no_direct = direct_obstacle(file, engine.block_bytes);
   plan made;
   switch (knobs.path) {
     case tuning::path_choice::direct:
@@ -158,7 +173,8 @@ plan plan_receive(const range_request& request, const file_facts& file,
                     "forced by sluice.receive.path=mapped");
       break;
     default:
-      made = by_policy(request, file, no_direct, choose_receive(request, no_direct, knobs));
+      made = by_policy(request, file, no_direct,
+                       choose_receive(request, direct_doubt(file, no_direct), knobs));
       break;
   }
   made.cache = carried_out(made, request, file);

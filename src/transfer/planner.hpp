@@ -28,6 +28,7 @@ struct range_request {
 // What the file can do, as far as it decides between paths.
 struct file_facts {
   kernel::direct_alignment direct;
+  const char* direct_distrust = nullptr;   // why nobody should take O_DIRECT by himself, or null
   const char* no_space_promise = nullptr;  // why its space cannot be reserved for certain, or null
   bool dontcache = false;                  // RWF_DONTCACHE
 };

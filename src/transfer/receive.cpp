@@ -5,16 +5,21 @@
 //           (kernel-notes/padded_tail_then_truncate.md)
 //   copy    exactly the bytes received, the prefix as a part of its own, through the page cache;
 //           no memcpy
-// The third, splice, passes by our memory: receive_spliced.cpp. A check of the body is asked
-// between the receive and the write of each block, by the window of writes.
+// A direct range that does not begin or end on a page has edges (range_parts.hpp): they are
+// received in their turn, and written through the page cache after the body. The other paths,
+// splice and mapped, pass by our memory: receive_spliced.cpp, receive_mapped.cpp. A check of the
+// body is asked between the receive and the write of each block, by the window of writes.
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "core/this_scope.hpp"
+#include "kernel/page_cache.hpp"
 #include "kernel/socket.hpp"
+#include "storage/page_dropper.hpp"
 #include "storage/reserve.hpp"
 #include "storage/write_window.hpp"
 #include "transfer/planner.hpp"
@@ -22,17 +27,6 @@
 #include "transfer/stall_watch.hpp"
 
 namespace sluice {
-
-const char* name(path p) {
-  switch (p) {
-    case path::direct: return "direct";
-    case path::splice: return "splice";
-    case path::mapped: return "mapped";
-    case path::reflink: return "reflink";
-    case path::copy_file_range: return "copy_file_range";
-    default: return "copy";
-  }
-}
 
 namespace {
 
@@ -43,44 +37,71 @@ std::uint64_t rounded_up(std::uint64_t bytes, std::uint64_t unit) {
   return (bytes + unit - 1) / unit * unit;
 }
 
-// Whether the padding of the tail, and cutting it off again, would take bytes of the file that lie
-// behind the range.
-bool tail_would_harm(const receiving& r, const kernel::direct_alignment& alignment) {
-  const std::uint64_t end = r.options.offset + r.options.length;
-  if (!alignment.possible() || end % alignment.offset_bytes == 0) return false;
+bool is_direct_forced(const receiving& r) {
+  return r.into.core.values().receive.path == tuning::path_choice::direct ||
+         r.options.cache == cache_policy::direct;
+}
+
+file_facts facts_of(const receiving& r) {
+  const int fd = r.into.fd.get();
+  file_facts facts{.direct = kernel::alignment_of(fd),
+                   .direct_distrust = kernel::direct_distrust(fd)};
+  if (r.into.core.values().receive.path == tuning::path_choice::mapped)
+    facts.no_space_promise = kernel::space_distrust(fd);
+  if (r.options.cache == cache_policy::dontcache) facts.dontcache = kernel::has_dontcache(fd);
+  return facts;
+}
+
+range_parts parts_of(const receiving& r, const kernel::direct_alignment& alignment) {
+  const bool own = r.into.unnamed || !r.into.temporary_name.empty();
   const result<kernel::inode_info> inode = kernel::inode_of(r.into.fd.get());
-  return !inode || inode->bytes > end;
+  return divide({.offset = r.options.offset,
+                 .length = r.options.length,
+                 .unit = alignment.offset_bytes,
+                 .page_bytes = kernel::page_bytes(),
+                 .file_bytes = inode ? inode->bytes : op_no_offset,
+                 .own = own});
+}
+
+// A plan to write directly, once the file has been looked at more closely.
+plan direct_or_not(const receiving& r, const plan& made,
+                   const kernel::direct_alignment& alignment) {
+  plan other = made;
+  other.chosen = path::copy;
+  const range_parts parts = parts_of(r, alignment);
+  if (parts.has_edges() && r.options.check != nullptr) {
+    other.reason = "a check wants to see an unaligned range in order";
+  } else if (parts.body == 0 && r.options.length > 0) {
+    other.reason = "the range has no page of its own";
+  } else if (kernel::set_direct(r.into.fd.get(), true) != 0) {
+    other.reason = "O_DIRECT refused by the filesystem";
+  } else {
+    return made;
+  }
+  if (!is_direct_forced(r)) return other;
+  return {path::direct, other.reason, true};
 }
 
 result<void> choose_path(receiving& r) {
   const tuning::knob_values& values = r.into.core.values();
-  const kernel::direct_alignment alignment = kernel::alignment_of(r.into.fd.get());
+  const file_facts facts = facts_of(r);
   const range_request range{.offset = r.options.offset,
                             .length = r.options.length,
                             .checked = r.options.check != nullptr,
                             .cache = r.options.cache};
-  plan chosen =
-      plan_receive(range, {.direct = alignment},
-                   {values.memory.block_bytes, r.into.core.tried().splice}, values.receive);
-  if (chosen.chosen == path::direct && !chosen.refused && tail_would_harm(r, alignment)) {
-    const bool forced = values.receive.path == tuning::path_choice::direct;
-    chosen = {forced ? path::direct : path::copy, "the range ends unaligned inside the file",
-              forced};
-  }
+  plan chosen = plan_receive(range, facts, {values.memory.block_bytes, r.into.core.tried().splice},
+                             values.receive);
+  if (chosen.chosen == path::direct && !chosen.refused)
+    chosen = direct_or_not(r, chosen, facts.direct);
   r.so_far.path = chosen.chosen;
   r.so_far.reason = chosen.reason;  // of a refusal too
   if (chosen.refused) return fail(code::path_unavailable, "receive_to_file", chosen.reason);
-  const int refusal = kernel::set_direct(r.into.fd.get(), chosen.chosen == path::direct);
-  if (refusal != 0) {
-    if (values.receive.path == tuning::path_choice::direct) {
-      return fail(code::path_unavailable, "fcntl", "O_DIRECT refused by the filesystem");
-    }
-    chosen = {path::copy, "O_DIRECT refused by the filesystem"};
-  }
-  r.so_far.path = chosen.chosen;
-  r.so_far.reason = chosen.reason;
   r.so_far.copies = chosen.chosen == path::copy ? 2 : 1;
-  r.unit = chosen.chosen == path::direct ? alignment.offset_bytes : 1;
+  r.cache = chosen.cache;
+  r.parts = {.body = r.options.length};
+  if (!r.direct()) return {};
+  r.unit = facts.direct.offset_bytes;
+  r.parts = parts_of(r, facts.direct);
   return {};
 }
 
@@ -91,36 +112,18 @@ void leave_direct(int fd) { [[maybe_unused]] const int refusal = kernel::set_dir
 // Short bodies of the copy path do without: one write takes their space as early.
 task<result<void>> reserve_body(receiving& r) {
   const tuning::knob_values& values = r.into.core.values();
-  if (!values.storage.preallocate || r.options.length == 0) co_return result<void>{};
-  if (!r.direct() && r.options.length <= values.memory.block_bytes) co_return result<void>{};
+  const bool mapped = r.so_far.path == path::mapped;  // must not fail: a page without space
+  const bool wanted =
+      values.storage.preallocate && (r.direct() || r.options.length > values.memory.block_bytes);
+  if (r.options.length == 0 || !(wanted || mapped)) co_return result<void>{};
   ++r.so_far.ops;
+  const std::uint64_t end = r.options.offset + r.options.length;
+  const std::uint64_t reserved_end = r.parts.padded ? rounded_up(end, r.unit) : end;
   const result<void> reserved =
-      co_await reserve_space(r.into, r.options.offset, rounded_up(r.options.length, r.unit));
-  if (!reserved && reserved.error().code != EOPNOTSUPP) co_return reserved;
-  co_return result<void>{};
-}
-
-op_request receive_request(const receiving& r, std::byte* into, std::size_t bytes) {
-  op_request request;
-  request.kind = op_kind::recv;
-  request.fd = r.from.fd();
-  request.flags = MSG_WAITALL;
-  request.data = into;
-  request.length = bytes;
-  return request;
-}
-
-// What a receive that moved `bytes` means for the transfer: 0 go on, else why it ends.
-int verdict(receiving& r, const stall_watch& watch, const result<std::size_t>& got,
-            std::uint64_t bytes, bool filled) {
-  ++r.so_far.ops;
-  r.received += bytes;
-  if (r.so_far.first_byte.count() == 0 && bytes > 0) r.so_far.first_byte = r.elapsed();
-  if (filled) return 0;
-  ++r.so_far.short_ops;
-  if (got) return kernel::was_reset(r.from.fd()) ? ECONNRESET : code::end_of_stream;
-  if (got.error().code != ETIMEDOUT) return got.error().code;
-  return watch.verdict(bytes, r.into.core.blocks().wanted());
+      co_await reserve_space(r.into, r.options.offset, reserved_end - r.options.offset);
+  if (reserved || (!mapped && reserved.error().code == EOPNOTSUPP)) co_return result<void>{};
+  if (reserved.error().code != EOPNOTSUPP) co_return reserved;
+  co_return fail(code::path_unavailable, "fallocate", "the filesystem reserves no space");
 }
 
 // Writes the block, of which `bytes` belong to the file.
@@ -138,14 +141,21 @@ struct block_plan {
   std::size_t own = 0;  // how many
 };
 
+// The next `bytes` of the prefix, or what there is of it.
+std::span<const std::byte> take(std::span<const std::byte>& prefix, std::uint64_t bytes) {
+  const auto taken =
+      prefix.first(static_cast<std::size_t>(std::min<std::uint64_t>(prefix.size(), bytes)));
+  prefix = prefix.subspan(taken.size());
+  return taken;
+}
+
 block_plan plan_block(const receiving& r, std::span<const std::byte>& prefix, std::uint64_t left) {
   const std::size_t block_bytes = r.into.core.blocks().block_bytes();
   block_plan p;
-  const std::size_t front = r.direct() ? std::min(prefix.size(), block_bytes) : prefix.size();
-  p.prefix = prefix.first(front);
-  prefix = prefix.subspan(front);
-  p.at = r.direct() ? front : 0;
-  p.own = static_cast<std::size_t>(std::min<std::uint64_t>(block_bytes - p.at, left - front));
+  p.prefix = take(prefix, r.direct() ? std::min<std::uint64_t>(block_bytes, left) : left);
+  p.at = r.direct() ? p.prefix.size() : 0;
+  p.own =
+      static_cast<std::size_t>(std::min<std::uint64_t>(block_bytes - p.at, left - p.prefix.size()));
   return p;
 }
 
@@ -171,16 +181,43 @@ void hand_over(receiving& r, write_window& window, lease block, const block_plan
   window.write(std::move(block), std::span(prefixed ? parts : parts + 1, count), place);
 }
 
-// The flow itself; the caller drains the window whatever this says. One coroutine frame for all
-// blocks: nothing is allocated per block.
-task<int> receive_blocks(receiving& r, write_window& window) {
+// The page-cache writes that are surely done when `given` bytes have been handed over.
+void pass_dropper(receiving& r, std::uint64_t given) {
+  const std::uint64_t in_flight = copy_depth_max * r.into.core.blocks().block_bytes();
+  if (r.dropper != nullptr && given > in_flight)
+    r.dropper->passed(r.options.offset + given - in_flight);
+}
+
+// Fills an edge of a direct range, from the prefix and then from the peer.
+task<int> receive_edge(receiving& r, std::span<std::byte> edge,
+                       std::span<const std::byte>& prefix) {
+  const tuning::receive_knobs& knobs = r.into.core.values().receive;
+  const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+  const std::span<const std::byte> known = take(prefix, edge.size());
+  std::ranges::copy(known, edge.begin());
+  r.received += known.size();
+  r.so_far.copied_bytes += known.size();
+  for (std::size_t filled = known.size(); filled < edge.size();) {
+    const op_request wanted = receive_request(r, edge.data() + filled, edge.size() - filled);
+    op_await recv(r.into.core.loop(), wanted, watch.interval());
+    const result<std::size_t> got = co_await recv;
+    filled += recv.moved();
+    const int failure = received_verdict(r, watch, got, recv.moved(), filled == edge.size());
+    if (failure != 0) co_return failure;
+  }
+  co_return 0;
+}
+
+// The flow itself, for the body of the range; the caller drains the window whatever this says. One
+// coroutine frame for all blocks: nothing is allocated per block.
+task<int> receive_blocks(receiving& r, write_window& window, std::span<const std::byte>& prefix) {
   const tuning::receive_knobs& knobs = r.into.core.values().receive;
   const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
   buffer_class& blocks = r.into.core.blocks();
-  std::span<const std::byte> prefix = r.options.prefix;
   if (r.options.length == 0) window.end_empty_body();
-  for (std::uint64_t given = 0; given < r.options.length;) {
-    const block_plan p = plan_block(r, prefix, r.options.length - given);
+  const std::uint64_t end = r.parts.head + r.parts.body;
+  for (std::uint64_t given = r.parts.head; given < end;) {
+    const block_plan p = plan_block(r, prefix, end - given);
     lease block;
     if (r.direct() || p.own > 0) {
       // While blocks are scarce one is taken only for bytes that are there, or the slow would keep
@@ -204,15 +241,15 @@ task<int> receive_blocks(receiving& r, write_window& window) {
                     watch.interval());
       const result<std::size_t> got = co_await recv;
       filled += recv.moved();
-      const int failure = verdict(r, watch, got, recv.moved(), filled == p.own);
+      const int failure = received_verdict(r, watch, got, recv.moved(), filled == p.own);
       if (failure != 0) co_return failure;
     }
     if (!window.has_room() && !co_await window.room()) co_return ECANCELED;
     if (window.failure() != 0) co_return window.failure();
     hand_over(r, window, std::move(block), p, given);
     given += p.prefix.size() + p.own;
+    pass_dropper(r, given);
   }
-  r.so_far.last_byte = r.elapsed();
   co_return 0;
 }
 
@@ -224,10 +261,9 @@ std::size_t window_depth(const receiving& r) {
   return static_cast<std::size_t>(std::min<std::uint64_t>(blocks, most));
 }
 
-// Cuts off the padding of the tail; a file that was reserved in whole units has it even without
-// one.
+// Cuts off the padding of the tail.
 task<result<void>> cut_padding(receiving& r) {
-  if (r.options.length % r.unit == 0) co_return result<void>{};
+  if (!r.parts.padded) co_return result<void>{};
   op_request request = on_file(r.into, op_kind::ftruncate);
   request.length = r.options.offset + r.options.length;
   op_await cutting(r.into.core.loop(), request);
@@ -237,22 +273,67 @@ task<result<void>> cut_padding(receiving& r) {
   co_return result<void>{};
 }
 
-task<result<void>> carry_out(receiving& r) {
-  const result<void> reserved = co_await reserve_body(r);
-  if (!reserved) co_return reserved;
-  if (r.so_far.path == path::splice) {
-    const int failure = co_await receive_spliced(r);
-    if (failure != 0) co_return fail(failure, "splice", "receive_to_file");
-    co_return result<void>{};
-  }
-  write_window window(r.into, window_depth(r), co_await this_scope{}, r.options.check);
-  const int failure = co_await receive_blocks(r, window);
+task<result<void>> write_edge(receiving& r, std::span<std::byte> edge, std::uint64_t offset) {
+  if (edge.empty()) co_return result<void>{};
+  op_request request = on_file(r.into, op_kind::write);
+  request.data = edge.data();
+  request.length = edge.size();
+  request.offset = offset;
+  op_await writing(r.into.core.loop(), request);
+  const result<std::size_t> written = co_await writing;
+  ++r.so_far.ops;
+  r.into.core.counters().receive.edges.add();
+  if (!written) co_return fail(written.error().code, "write", "receive_to_file");
+  co_return result<void>{};
+}
+
+// Head, body and tail come in this order; the edges are written last.
+task<result<void>> receive_parts(receiving& r, write_window& window) {
+  const std::size_t edge_bytes = r.parts.head + r.parts.tail;
+  const std::unique_ptr<std::byte[]> memory(edge_bytes > 0 ? new std::byte[edge_bytes] : nullptr);
+  const std::span<std::byte> edges(memory.get(), edge_bytes);
+  std::span<const std::byte> prefix = r.options.prefix;
+  int failure = co_await receive_edge(r, edges.first(r.parts.head), prefix);
+  if (failure == 0) failure = co_await receive_blocks(r, window, prefix);
+  if (failure == 0) failure = co_await receive_edge(r, edges.last(r.parts.tail), prefix);
+  if (failure == 0) r.so_far.last_byte = r.elapsed();
   const result<void> written = co_await window.drained();
   r.so_far.ops += window.ops();
   if (failure != 0 && failure != window.failure())
     co_return fail(failure, "recv", "receive_to_file");
   if (!written) co_return written;
-  co_return co_await cut_padding(r);
+  const result<void> cut = co_await cut_padding(r);
+  if (!cut || edge_bytes == 0) co_return cut;
+  leave_direct(r.into.fd.get());
+  const result<void> head = co_await write_edge(r, edges.first(r.parts.head), r.options.offset);
+  if (!head) co_return head;
+  const std::uint64_t end = r.options.offset + r.options.length;
+  co_return co_await write_edge(r, edges.last(r.parts.tail), end - r.parts.tail);
+}
+
+task<result<void>> by_path(receiving& r) {
+  scope* const task_scope = co_await this_scope{};
+  if (r.so_far.path == path::splice || r.so_far.path == path::mapped) {
+    const bool spliced = r.so_far.path == path::splice;
+    const int failure = spliced ? co_await receive_spliced(r) : co_await receive_mapped(r);
+    if (failure != 0) co_return fail(failure, spliced ? "splice" : "recv", "receive_to_file");
+    co_return result<void>{};
+  }
+  write_window window(r.into, window_depth(r), task_scope, r.options.check);
+  if (r.cache == cache_policy::dontcache) window.use_flags(kernel::dontcache_flag);
+  co_return co_await receive_parts(r, window);
+}
+
+task<result<void>> carry_out(receiving& r) {
+  const result<void> reserved = co_await reserve_body(r);
+  if (!reserved) co_return reserved;
+  if (r.cache != cache_policy::drop_behind) co_return co_await by_path(r);
+  page_dropper dropper(r.into, r.options.offset, page_state::dirty, co_await this_scope{});
+  r.dropper = &dropper;
+  const result<void> done = co_await by_path(r);
+  const int failure = co_await dropper.finished(r.options.offset + r.received);
+  if (done && failure != 0) co_return fail(failure, "sync_file_range", "receive_to_file");
+  co_return done;
 }
 
 void count(receiving& r, bool whole) {
@@ -270,6 +351,28 @@ void count(receiving& r, bool whole) {
 }
 
 }  // namespace
+
+op_request receive_request(const receiving& r, std::byte* into, std::size_t bytes) {
+  op_request request;
+  request.kind = op_kind::recv;
+  request.fd = r.from.fd();
+  request.flags = MSG_WAITALL;
+  request.data = into;
+  request.length = bytes;
+  return request;
+}
+
+int received_verdict(receiving& r, const stall_watch& watch, const result<std::size_t>& got,
+                     std::uint64_t bytes, bool filled) {
+  ++r.so_far.ops;
+  r.received += bytes;
+  if (r.so_far.first_byte.count() == 0 && bytes > 0) r.so_far.first_byte = r.elapsed();
+  if (filled) return 0;
+  ++r.so_far.short_ops;
+  if (got) return kernel::was_reset(r.from.fd()) ? ECONNRESET : code::end_of_stream;
+  if (got.error().code != ETIMEDOUT) return got.error().code;
+  return watch.verdict(bytes, r.into.core.blocks().wanted());
+}
 
 task<result<receipt>> receive_to_file(stream& from, file& into, receive_options options,
                                       receipt* progress) {

@@ -15,6 +15,7 @@
 #include <cerrno>
 
 #include "kernel/socket.hpp"
+#include "storage/page_dropper.hpp"
 #include "transfer/receiving.hpp"
 #include "transfer/stall_watch.hpp"
 
@@ -70,19 +71,6 @@ void count_received(receiving& r, std::uint64_t bytes) {
   if (r.so_far.first_byte.count() == 0 && bytes > 0) r.so_far.first_byte = r.elapsed();
 }
 
-task<int> write_prefix(receiving& r) {
-  if (r.options.prefix.empty()) co_return 0;
-  op_request request = on_file(r.into, op_kind::write);
-  request.data = const_cast<std::byte*>(r.options.prefix.data());
-  request.length = r.options.prefix.size();
-  request.offset = r.options.offset;
-  op_await writing(r.into.core.loop(), request);
-  const result<std::size_t> written = co_await writing;
-  ++r.so_far.ops;
-  count_received(r, writing.moved());
-  co_return written ? 0 : written.error().code;
-}
-
 // What a try to fill the pipe came to; a socket with nothing in it gave nothing.
 struct filled {
   std::uint64_t bytes = 0;
@@ -120,6 +108,7 @@ task<int> splice_rounds(receiving& r) {
       if (*stored == 0) co_return EIO;  // takes nothing and gives no reason
       if (*stored < held) ++r.so_far.short_ops;
       count_received(r, *stored);
+      if (r.dropper != nullptr) r.dropper->passed(r.next_offset());
       held -= *stored;
     }
   }
@@ -131,6 +120,19 @@ task<int> splice_rounds(receiving& r) {
 bool says_cannot(int failure) { return failure == EINVAL || failure == EOPNOTSUPP; }
 
 }  // namespace
+
+task<int> write_prefix(receiving& r) {
+  if (r.options.prefix.empty()) co_return 0;
+  op_request request = on_file(r.into, op_kind::write);
+  request.data = const_cast<std::byte*>(r.options.prefix.data());
+  request.length = r.options.prefix.size();
+  request.offset = r.options.offset;
+  op_await writing(r.into.core.loop(), request);
+  const result<std::size_t> written = co_await writing;
+  ++r.so_far.ops;
+  count_received(r, writing.moved());
+  co_return written ? 0 : written.error().code;
+}
 
 task<int> receive_spliced(receiving& r) {
   const result<void> non_blocking =

@@ -7,8 +7,12 @@
 #include "kernel/clock.hpp"
 #include "sluice/transfer.hpp"
 #include "storage/file_state.hpp"
+#include "transfer/range_parts.hpp"
 
 namespace sluice {
+
+class page_dropper;
+class stall_watch;
 
 struct receiving {
   stream& from;
@@ -16,6 +20,9 @@ struct receiving {
   receive_options options;
   receipt& so_far;
   std::uint64_t unit = 1;  // of the file offsets written: the alignment for direct, else 1
+  range_parts parts{};     // for direct; else all is body
+  cache_policy cache = cache_policy::cached;  // how the pages are kept out of the cache
+  page_dropper* dropper = nullptr;            // for drop_behind
   std::uint64_t begun_ns = 0;
   // Of options.length, the prefix included. By splice only what the file has: bytes that get lost
   // in a pipe were never anybody's.
@@ -28,6 +35,21 @@ struct receiving {
   [[nodiscard]] std::uint64_t left() const { return options.length - received; }
   [[nodiscard]] std::uint64_t next_offset() const { return options.offset + received; }
 };
+
+// A receive of the next bytes of the body, all of them.
+[[nodiscard]] op_request receive_request(const receiving& r, std::byte* into, std::size_t bytes);
+// Counts a receive that moved `bytes`, and says what it means for the transfer: 0 go on, else why
+// it ends. `filled`: it moved all that was asked for.
+[[nodiscard]] int received_verdict(receiving& r, const stall_watch& watch,
+                                   const result<std::size_t>& got, std::uint64_t bytes,
+                                   bool filled);
+
+// Writes the prefix through the page cache. 0, or why it failed.
+[[nodiscard]] task<int> write_prefix(receiving& r);
+
+// Writes the prefix, then receives the rest into the mapped file, whose space is reserved. 0, or
+// why it ended; EIO where a page could not be had.
+[[nodiscard]] task<int> receive_mapped(receiving& r);
 
 // Writes the prefix, then splices the rest. 0, or why it ended; `received` is exact either way.
 [[nodiscard]] task<int> receive_spliced(receiving& r);

@@ -9,6 +9,7 @@
 
 #include "core/this_scope.hpp"
 #include "kernel/page_cache.hpp"
+#include "storage/page_dropper.hpp"
 #include "storage/read_ahead.hpp"
 #include "transfer/planner.hpp"
 #include "transfer/sending.hpp"
@@ -26,6 +27,7 @@ void take_path(sending& s, const plan& chosen, const kernel::direct_alignment& a
   s.so_far.copies = copies_of(chosen.chosen);
   s.unit = chosen.chosen == path::direct ? alignment.offset_bytes : 1;
   s.zero_copy = chosen.zero_copy;
+  s.cache = chosen.cache;
 }
 
 bool is_direct_forced(const sending& s) {
@@ -49,7 +51,9 @@ result<void> choose_path(sending& s) {
                  .length = s.options.length,
                  .content = s.options.content,
                  .cache = s.options.cache},
-                {.direct = alignment, .dontcache = dontcache},
+                {.direct = alignment,
+                 .direct_distrust = may_be_direct(s) ? kernel::direct_distrust(fd) : nullptr,
+                 .dontcache = dontcache},
                 {values.memory.block_bytes, tried.splice, tried.zero_copy_send}, values.send);
   if (chosen.refused) return fail(code::path_unavailable, "send_from_file", chosen.reason);
   if (may_be_direct(s) && kernel::set_direct(fd, chosen.chosen == path::direct) != 0) {
@@ -167,6 +171,7 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window,
     }
     blocks.give_back();
     s.count_moved(block_bytes);
+    if (s.dropper != nullptr) s.dropper->passed(s.next_offset());
   }
   co_return 0;
 }
@@ -175,13 +180,19 @@ task<int> send_leased(sending& s) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
   const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
   scope* const task_scope = co_await this_scope{};
-  read_ahead blocks(s.from, {s.options.offset, s.options.length, s.unit}, depth_of(s), task_scope);
+  const std::uint32_t flags = s.cache == cache_policy::dontcache ? kernel::dontcache_flag : 0;
+  read_ahead blocks(s.from, {s.options.offset, s.options.length, s.unit, flags}, depth_of(s),
+                    task_scope);
+  page_dropper dropper(s.from, s.options.offset, page_state::clean, task_scope);
+  if (s.cache == cache_policy::drop_behind) s.dropper = &dropper;
   zero_copy_window window(s.to, s.zero_copy ? knobs.zero_copy_depth : 0, task_scope,
                           is_forced(s) ? code::path_unavailable : 0);
   int failure = co_await send_blocks(s, blocks, window, watch);
   s.so_far.last_byte = s.elapsed();
   co_await blocks.drained();
   failure = co_await window.finished(failure, watch);
+  if (s.dropper != nullptr) (void)co_await dropper.finished(s.next_offset());
+  s.dropper = nullptr;
   s.so_far.ops += blocks.ops() + window.sends();
   s.so_far.zero_copy_bytes = window.zero_copy_bytes();
   if (s.so_far.zero_copy_bytes > s.so_far.bytes / 2) --s.so_far.copies;

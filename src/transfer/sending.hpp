@@ -12,6 +12,8 @@
 
 namespace sluice {
 
+class page_dropper;
+
 struct sending {
   stream& to;
   file_state& from;
@@ -20,6 +22,8 @@ struct sending {
   std::span<const std::byte> head;  // what of options.head is still to be sent
   std::uint64_t unit = 1;           // of the file offsets read: the alignment for direct, else 1
   std::int64_t begun_ns = 0;
+  cache_policy cache = cache_policy::cached;  // how the pages are kept out of the cache
+  page_dropper* dropper = nullptr;            // for drop_behind
   bool zero_copy = false;  // blocks leave without a copy, as long as the kernel does not copy them
 
   [[nodiscard]] std::chrono::nanoseconds elapsed() const {

@@ -100,7 +100,7 @@ void fill_in_every_way(disk kind) {
       CAPTURE(backend);
       for (const std::string preallocate : {"on", "off"}) {
         CAPTURE(preallocate);
-        for (const std::string path : {"auto", "direct", "copy", "splice"}) {
+        for (const std::string path : {"auto", "direct", "copy", "splice", "mapped"}) {
           CAPTURE(path);
           if (kind == disk::tmpfs && path == "direct") continue;
           const setting there{backend, backend, root, kind == disk::ext4, ""};

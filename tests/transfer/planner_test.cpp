@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <set>
 #include <string_view>
+#include <tuple>
 
 namespace {
 
@@ -19,7 +20,6 @@ constexpr std::string_view no_direct = "the filesystem has no O_DIRECT for this 
 constexpr std::string_view much_alignment = "the file asks for more alignment than a page";
 constexpr std::string_view block_unaligned =
     "sluice.memory.block_bytes is no multiple of the alignment";
-constexpr std::string_view range_unaligned = "the range begins unaligned";
 constexpr std::string_view too_short = "auto: shorter than direct_min_bytes";
 constexpr std::string_view no_splice = "splice or sendfile is not allowed here";
 constexpr std::string_view long_enough = "auto: long and the filesystem takes O_DIRECT";
@@ -74,9 +74,9 @@ TEST_CASE("the path of a receive, row by row") {
       row{automatic, {0, 1'000'000}, {8192, 512}, block, by_copy, much_alignment, false},
       row{automatic, {0, 1'000'000}, {4096, 4096}, block, by_direct, long_enough, false},
       row{automatic, {0, 1'000'000}, {512, 4096}, 2048, by_copy, block_unaligned, false},
-      row{automatic, {100, 1'000'000}, ordinary, block, by_copy, range_unaligned, false},
+      row{automatic, {100, 1'000'000}, ordinary, block, by_direct, long_enough, false},
       row{automatic, {512, 1'000'000}, ordinary, block, by_direct, long_enough, false},
-      row{automatic, {512, 1'000'000}, {512, 4096}, block, by_copy, range_unaligned, false},
+      row{automatic, {512, 1'000'000}, {512, 4096}, block, by_direct, long_enough, false},
       // forced to copy: always possible
       row{copy, {0, 1'000'000}, ordinary, block, by_copy, forced_copy, false},
       row{copy, {3, 1}, none, 1, by_copy, forced_copy, false},
@@ -86,7 +86,7 @@ TEST_CASE("the path of a receive, row by row") {
       row{direct, {0, 1'000'000}, none, block, by_direct, no_direct, true},
       row{direct, {0, 1'000'000}, {8192, 512}, block, by_direct, much_alignment, true},
       row{direct, {0, 1'000'000}, {512, 4096}, 2048, by_direct, block_unaligned, true},
-      row{direct, {100, 1'000'000}, ordinary, block, by_direct, range_unaligned, true},
+      row{direct, {100, 1'000'000}, ordinary, block, by_direct, forced_direct, false},
       // forced to splice: wherever the kernel lets us, and never by itself
       row{splice, {0, 1'000'000}, ordinary, block, path::splice, forced_splice, false},
       row{splice, {3, 0}, none, block, path::splice, forced_splice, false},
@@ -115,7 +115,7 @@ TEST_CASE("the path of a receive, row by row") {
     check(plan_receive(r.range, {r.file}, {r.block_bytes, r.can_splice}, knobs), r);
     reasons.insert(r.reason);
   }
-  CHECK(reasons.size() == 11);
+  CHECK(reasons.size() == 10);
 }
 
 TEST_CASE("the path of a send, row by row: a read may begin before the range") {
@@ -192,6 +192,163 @@ TEST_CASE("a threshold of zero sends even nothing by the direct path") {
   CHECK(plan_receive({0, 0}, {ordinary}, {block, true}, knobs).chosen == path::direct);
 }
 
+// What a policy makes of a receive, or of a send, by each forced path and none.
+struct policy_row {
+  tuning::path_choice path;
+  cache_policy asked;
+  bool dontcache;
+  sluice::path chosen;
+  cache_policy cache;
+  std::string_view reason;
+  bool refused = false;
+};
+
+constexpr std::string_view wants_none = "the cache policy wants no pages in the cache";
+constexpr std::string_view wants_pages = "the cache policy wants the pages in the cache";
+constexpr std::string_view as_cached = "asked for: cache policy cached";
+constexpr std::string_view as_direct = "asked for: cache policy direct";
+constexpr std::string_view as_dropped = "asked for: cache policy drop_behind";
+constexpr std::string_view as_dontcache = "asked for: cache policy dontcache";
+constexpr std::string_view instead = "no RWF_DONTCACHE here: dropped behind the cursor";
+
+TEST_CASE("what a cache policy makes of a receive, row by row") {
+  using cache_policy::cached;
+  using cache_policy::dontcache;
+  using cache_policy::drop_behind;
+  constexpr auto choose = tuning::path_choice::automatic;
+  constexpr auto map = tuning::path_choice::mapped;
+  constexpr std::string_view f_direct = "forced by sluice.receive.path=direct";
+  constexpr std::string_view f_copy = "forced by sluice.receive.path=copy";
+  constexpr std::string_view f_splice = "forced by sluice.receive.path=splice";
+  constexpr std::string_view f_mapped = "forced by sluice.receive.path=mapped";
+  constexpr auto off = path::direct;
+  constexpr auto on = path::copy;
+  const std::array rows{
+      policy_row{choose, cached, true, on, cached, as_cached},
+      policy_row{choose, cache_policy::direct, true, off, cache_policy::direct, as_direct},
+      policy_row{choose, drop_behind, true, on, drop_behind, as_dropped},
+      policy_row{choose, dontcache, true, on, dontcache, as_dontcache},
+      policy_row{choose, dontcache, false, on, drop_behind, instead},
+      policy_row{copy, cached, true, on, cached, f_copy},
+      policy_row{copy, drop_behind, true, on, drop_behind, f_copy},
+      policy_row{copy, dontcache, true, on, dontcache, f_copy},
+      policy_row{copy, dontcache, false, on, drop_behind, f_copy},
+      policy_row{copy, cache_policy::direct, true, on, cached, wants_none, true},
+      policy_row{direct, cached, true, off, cache_policy::direct, wants_pages, true},
+      policy_row{direct, drop_behind, true, off, cache_policy::direct, f_direct},
+      policy_row{direct, dontcache, true, off, cache_policy::direct, f_direct},
+      policy_row{direct, cache_policy::direct, true, off, cache_policy::direct, f_direct},
+      policy_row{splice, drop_behind, true, path::splice, drop_behind, f_splice},
+      policy_row{splice, dontcache, true, path::splice, drop_behind, f_splice},
+      policy_row{splice, cache_policy::direct, true, path::splice, cached, wants_none, true},
+      policy_row{map, cached, true, path::mapped, cached, f_mapped},
+      policy_row{map, cache_policy::automatic, true, path::mapped, cached, f_mapped},
+      policy_row{map, drop_behind, true, path::mapped, drop_behind, wants_none, true},
+      policy_row{map, cache_policy::direct, true, path::mapped, cached, wants_none, true},
+  };
+  for (const policy_row& r : rows) {
+    CAPTURE(r.reason);
+    CAPTURE(static_cast<int>(r.asked));
+    tuning::receive_knobs knobs;
+    knobs.path = r.path;
+    const plan made =
+        plan_receive({.length = 1'000'000, .cache = r.asked},
+                     {.direct = ordinary, .dontcache = r.dontcache}, {block, true}, knobs);
+    CHECK(made.chosen == r.chosen);
+    CHECK(made.cache == r.cache);
+    CHECK(made.reason == r.reason);
+    CHECK(made.refused == r.refused);
+  }
+}
+
+TEST_CASE("the path mapped is taken only when asked for, and where space is promised") {
+  tuning::receive_knobs knobs;
+  knobs.path = tuning::path_choice::mapped;
+  const file_facts untrusted{.direct = ordinary, .no_space_promise = "why"};
+  const plan refused = plan_receive({.length = 10}, untrusted, {block, true}, knobs);
+  CHECK(refused.refused);
+  CHECK(std::string_view(refused.reason) == "why");
+  CHECK(plan_receive({.length = 10, .checked = true}, {ordinary}, {block, true}, knobs).refused);
+  CHECK(!plan_receive({.offset = 3, .length = 0}, {none}, {block, true}, knobs).refused);
+}
+
+TEST_CASE("O_DIRECT that is not trusted is taken when forced, and not by itself") {
+  const file_facts fuse{.direct = ordinary, .direct_distrust = "why"};
+  tuning::receive_knobs receives;
+  tuning::send_knobs sends;
+  sends.direct_min_bytes = 0;
+  const range_request range{.length = 1'000'000};
+  CHECK(plan_receive(range, fuse, {block, true}, receives).chosen == path::copy);
+  CHECK(std::string_view(plan_receive(range, fuse, {block, true}, receives).reason) == "why");
+  CHECK(plan_send(range, fuse, {block, true}, sends).chosen == path::copy);
+  receives.path = tuning::path_choice::direct;
+  sends.path = tuning::send_path_choice::direct;
+  CHECK(plan_receive(range, fuse, {block, true}, receives).chosen == path::direct);
+  CHECK(plan_send(range, fuse, {block, true}, sends).chosen == path::direct);
+}
+
+TEST_CASE("what a cache policy makes of a send") {
+  using choice = tuning::send_path_choice;
+  const auto made = [](choice forced, cache_policy asked, bool dontcache) {
+    tuning::send_knobs knobs;
+    knobs.path = forced;
+    knobs.direct_min_bytes = 1000;
+    return plan_send({.length = 2'000'000, .content = stays, .cache = asked},
+                     {.direct = ordinary, .dontcache = dontcache}, {block, true}, knobs);
+  };
+  const auto is = [](const plan& p, path chosen, cache_policy cache, std::string_view reason) {
+    return p.chosen == chosen && p.cache == cache && p.reason == reason && !p.refused;
+  };
+  using cache_policy::cached;
+  using cache_policy::dontcache;
+  using cache_policy::drop_behind;
+  CHECK(is(made(choice::automatic, cached, true), path::splice, cached,
+           "auto: the file does not change meanwhile"));
+  CHECK(is(made(choice::automatic, cache_policy::direct, true), path::direct, cache_policy::direct,
+           as_direct));
+  CHECK(is(made(choice::automatic, drop_behind, true), path::copy, drop_behind, as_dropped));
+  CHECK(is(made(choice::automatic, dontcache, true), path::copy, dontcache, as_dontcache));
+  CHECK(is(made(choice::automatic, dontcache, false), path::copy, drop_behind, instead));
+  CHECK(is(made(choice::direct, drop_behind, true), path::direct, cache_policy::direct,
+           "forced by sluice.send.path=direct"));
+  constexpr std::string_view undroppable = "a page on its way to the peer cannot be dropped";
+  for (const auto& [forced, asked, reason] :
+       {std::tuple{choice::direct, cached, wants_pages},
+        std::tuple{choice::copy, cache_policy::direct, wants_none},
+        std::tuple{choice::splice, cache_policy::direct, wants_none},
+        std::tuple{choice::splice, drop_behind, undroppable},
+        std::tuple{choice::splice, dontcache, undroppable}}) {
+    const plan p = made(forced, asked, true);
+    CHECK(p.refused);
+    CHECK(p.reason == reason);
+  }
+}
+
+TEST_CASE("when blocks leave without a copy") {
+  using choice = tuning::zero_copy_choice;
+  const auto made = [](choice wanted, std::uint64_t length, bool able, file_content content) {
+    tuning::send_knobs knobs;
+    knobs.zero_copy = wanted;
+    knobs.zero_copy_min_bytes = 1000;
+    knobs.splice_min_bytes = 1000;
+    return plan_send({.length = length, .content = content}, {none}, {block, true, able}, knobs);
+  };
+  CHECK(made(choice::automatic, 1000, true, changes).zero_copy);
+  CHECK(!made(choice::automatic, 999, true, changes).zero_copy);
+  CHECK(!made(choice::automatic, 1000, false, changes).zero_copy);
+  CHECK(!made(choice::automatic, 1000, true, stays).zero_copy);  // spliced
+  CHECK(!made(choice::never, 1000, true, changes).zero_copy);
+  CHECK(made(choice::always, 0, true, changes).zero_copy);
+  const plan unspliced = made(choice::always, 1000, true, stays);
+  CHECK(unspliced.zero_copy);
+  CHECK(unspliced.chosen == path::copy);
+  CHECK(std::string_view(unspliced.reason) == "sluice.send.zero_copy=always: from our memory");
+  const plan refused = made(choice::always, 1000, false, changes);
+  CHECK(refused.refused);
+  CHECK(std::string_view(refused.reason) ==
+        "sends without a copy need a ring and registered memory");
+}
+
 TEST_CASE("the path of a relay, row by row") {
   using wanted = tuning::relay_choice;
   struct relay_row {
@@ -243,7 +400,8 @@ TEST_CASE("what a copy between files begins with, row by row") {
   for (const copy_row& r : rows) {
     tuning::copy_knobs knobs;
     knobs.path = r.path_wanted;
-    const plan made = plan_file_copy({block, true, r.has_range}, knobs);
+    const plan made = plan_file_copy(
+        {.block_bytes = block, .splice = true, .copy_file_range = r.has_range}, knobs);
     CAPTURE(r.reason);
     CHECK(made.chosen == r.chosen);
     CHECK(made.reason == r.reason);

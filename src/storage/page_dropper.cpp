@@ -1,0 +1,88 @@
+#include "storage/page_dropper.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/assert.hpp"
+#include "kernel/page_cache.hpp"
+#include "ops/table.hpp"
+#include "sluice/scope.hpp"
+
+namespace sluice {
+namespace {
+
+// What a write-back says that has lost data; anything else says that the filesystem or a filter
+// does not know the call, and the pages are then written when the kernel likes.
+bool has_lost_data(std::int64_t outcome) {
+  return outcome == -EIO || outcome == -ENOSPC || outcome == -EDQUOT;
+}
+
+}  // namespace
+
+page_dropper::page_dropper(file_state& file, std::uint64_t offset, page_state pages,
+                           scope* task_scope)
+    : file_(file),
+      offset_(kernel::page_floor(offset)),
+      chunk_bytes_(file.core.values().storage.drop_bytes),
+      pages_(pages),
+      scope_(task_scope),
+      progress_(file.core.loop()),
+      dropped_(offset_) {}
+
+page_dropper::~page_dropper() {
+  base::require(call_.state() == op_state::idle, "dropping pages ended before its call had");
+}
+
+// On a worker: waits for the disk.
+std::int64_t page_dropper::drop(void* job) {
+  const page_dropper& self = *static_cast<page_dropper*>(job);
+  const int fd = self.file_.fd.get();
+  const std::uint64_t bytes = self.to_ - self.from_;
+  const int failure =
+      self.pages_ == page_state::dirty ? kernel::write_back(fd, self.from_, bytes) : 0;
+  kernel::drop_pages(fd, self.from_, bytes);
+  return -failure;
+}
+
+void page_dropper::begin(std::uint64_t from, std::uint64_t to) {
+  from_ = from;
+  to_ = to;
+  call_.request = call_of(drop, this);
+  call_.context = this;
+  call_.complete = ended;
+  file_.core.loop().start(call_, scope_);
+}
+
+void page_dropper::ended(op& o) noexcept {
+  page_dropper& self = *static_cast<page_dropper*>(o.context);
+  tuning::cache_counters& counters = self.file_.core.counters().cache;
+  counters.drops.add();
+  if (o.outcome() >= 0 && self.to_ > self.dropped_)
+    counters.dropped_bytes.add(self.to_ - self.dropped_);
+  self.dropped_ = std::max(self.dropped_, self.to_);
+  if (has_lost_data(o.outcome())) {
+    self.outcome_ = o.outcome();
+    self.file_.durability_lost = true;  // told once, and it was told us
+  }
+  self.progress_.notify();
+}
+
+void page_dropper::passed(std::uint64_t offset) {
+  const std::uint64_t to = kernel::page_floor(offset);
+  if (call_.state() != op_state::idle || to < dropped_ + chunk_bytes_ || outcome_ != 0) return;
+  begin(dropped_, to);
+}
+
+task<int> page_dropper::finished(std::uint64_t offset) {
+  progress_.forget();
+  while (call_.state() != op_state::idle) co_await progress_.notified_shielded();
+  const bool cancelled = scope_ != nullptr && scope_->cancelled();
+  if (outcome_ == 0 && !cancelled && offset > offset_) {
+    begin(offset_, kernel::page_ceiling(offset));
+    progress_.forget();
+    while (call_.state() != op_state::idle) co_await progress_.notified_shielded();
+  }
+  co_return static_cast<int>(-outcome_);
+}
+
+}  // namespace sluice

@@ -1,0 +1,54 @@
+// Keeps what one transfer moves out of the page cache: behind its cursor pages are written back and
+// dropped, by one call of a worker at a time. Nobody waits for it before the end: a slow disk
+// leaves more pages for the next call.
+#pragma once
+
+#include <cstdint>
+
+#include "core/waiter.hpp"
+#include "sluice/op.hpp"
+#include "sluice/task.hpp"
+#include "storage/file_state.hpp"
+
+namespace sluice {
+
+enum class page_state : std::uint8_t {
+  dirty,  // to be written back before they can be dropped
+  clean,  // only read: others' dirty pages stay
+};
+
+// Loop thread only. Must be finished before it is destroyed.
+class page_dropper {
+ public:
+  // For the pages of [offset, ...).
+  page_dropper(file_state& file, std::uint64_t offset, page_state pages, scope* task_scope);
+  page_dropper(const page_dropper&) = delete;
+  page_dropper& operator=(const page_dropper&) = delete;
+  ~page_dropper();
+
+  // The transfer is done with everything before `offset`.
+  void passed(std::uint64_t offset);
+  // Drops all up to `offset`, once more what was dirty or in use at its time; waits for it. 0, or
+  // the errno of a write-back that failed: then no sync of the file says anything any more
+  // (file_state::durability_lost). A cancelled task drops nothing more.
+  [[nodiscard]] task<int> finished(std::uint64_t offset);
+
+ private:
+  static std::int64_t drop(void* job);
+  static void ended(op& o) noexcept;
+  void begin(std::uint64_t from, std::uint64_t to);
+
+  file_state& file_;
+  const std::uint64_t offset_;
+  const std::uint64_t chunk_bytes_;
+  const page_state pages_;
+  scope* scope_;
+  waiter progress_;
+  op call_;
+  std::uint64_t dropped_;  // everything before it, and from offset_ on, has had its call
+  std::uint64_t from_ = 0;
+  std::uint64_t to_ = 0;
+  std::int64_t outcome_ = 0;
+};
+
+}  // namespace sluice

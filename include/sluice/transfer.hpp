@@ -70,7 +70,8 @@ struct receive_options {
 };
 
 // Receives exactly `length` bytes into a file. The range may begin and end anywhere; several file
-// objects of one file may receive at a time as long as their ranges do not overlap. Reserves the
+// objects of one file may receive at a time as long as their ranges do not overlap and none has a
+// check. Reserves the
 // space first, so that ENOSPC and EDQUOT come before the first byte. On failure nothing may be
 // published: code::end_of_stream, code::too_slow (below sluice.receive.rate_min_bytes), ETIMEDOUT
 // (silent for sluice.receive.timeout_ms), ENOSPC, EDQUOT, EIO, ECONNRESET, ECANCELED,

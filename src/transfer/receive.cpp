@@ -53,14 +53,15 @@ file_facts facts_of(const receiving& r) {
 }
 
 range_parts parts_of(const receiving& r, const kernel::direct_alignment& alignment) {
-  const bool own = r.into.unnamed || !r.into.temporary_name.empty();
+  const bool made_here = r.into.unnamed || !r.into.temporary_name.empty();
   const result<kernel::inode_info> inode = kernel::inode_of(r.into.fd.get());
   return divide({.offset = r.options.offset,
                  .length = r.options.length,
                  .unit = alignment.offset_bytes,
                  .page_bytes = kernel::page_bytes(),
                  .file_bytes = inode ? inode->bytes : op_no_offset,
-                 .own = own});
+                 // A check sees all in order, so there are no edges: its user writes alone.
+                 .own = made_here || r.options.check != nullptr});
 }
 
 // A plan to write directly, once the file has been looked at more closely.

@@ -89,7 +89,7 @@ TEST_CASE("list and find describe a knob with its range and its time") {
   CHECK(entries.unit == "entries");
   CHECK(entries.when == knob_when::start);
   const knob_info path = *k.find("sluice.receive.path");
-  CHECK(path.choices == "auto|direct|copy|splice");
+  CHECK(path.choices == "auto|direct|copy|splice|mapped");
   CHECK(path.min.empty());
   CHECK(path.when == knob_when::live);
   CHECK(k.list().size() > 30);

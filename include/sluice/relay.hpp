@@ -37,8 +37,8 @@ struct relay_receipts {
 // error bytes may be lost, so both streams should be closed.
 //
 // Loop thread. The streams stay the caller's and must live until the end; nobody else may receive
-// or send meanwhile, and both may be non-blocking for that time. `progress`, when given, has the
-// receipts so far, also after a failure.
+// or send meanwhile, and both are non-blocking from their first splice on. `progress`, when given,
+// has the receipts so far, also after a failure.
 [[nodiscard]] SLUICE_API task<result<relay_receipts>> relay(stream& first, stream& second,
                                                             relay_options options = {},
                                                             relay_receipts* progress = nullptr);

@@ -347,8 +347,10 @@ task<int> carry_out(stream& first, stream& second, const plan& chosen, const rel
   direction back(r, second, first, chosen, so_far.to_first);
   if (chosen.refused) co_return code::path_unavailable;
   if (chosen.chosen == path::copy) co_return co_await both_ways(r, there, back, options);
-  const kernel::non_blocking_scope first_non_blocking(first.fd());
-  const kernel::non_blocking_scope second_non_blocking(second.fd());
+  for (const stream* each : {&first, &second}) {
+    const result<void> set = kernel::set_mode(each->fd(), kernel::socket_mode::non_blocking);
+    if (!set) co_return set.error().code;
+  }
   co_return co_await both_ways(r, there, back, options);
 }
 

@@ -116,11 +116,57 @@ def framed_goals(case):
                  ratio(throughput(ours), best('mib_per_second', max)), least=1, of=of)]
 
 
+def rate_of(rows, way):
+    return next((objects_per_second(r) for r in rows if r['way'].startswith(way)), None)
+
+
+def durable_goals(case):
+    rows = [r for r in rows_of(case) if (r.get('object_bytes') or 0) == 16384]
+    many = [r for r in rows if connections_of(r) == 64]
+    one = [r for r in rows if connections_of(r) == 1]
+    if not many and not one:
+        return []
+    ours, plain_way = rate_of(many, 'sluiced'), rate_of(many, 'recv_write_threads')
+    return [goal('durable 16 KiB objects, 64 connections: at least 4 times the plain program',
+                 ratio(ours, plain_way), least=4),
+            goal("durable 16 KiB objects, 64 connections: at least 0.6 of nginx's, unsynced",
+                 ratio(ours, rate_of(many, 'nginx')), least=0.6),
+            goal('durable 16 KiB objects, one connection: at least 0.9 of the plain program',
+                 ratio(rate_of(one, 'sluiced'), rate_of(one, 'recv_write_threads')), least=0.9)]
+
+
+def out_of_order_goals(case):
+    ours = next((r for r in rows_of(case) if is_ours(r)), None)
+    if ours is None:
+        return []
+    rate, _ = limit_of(case, ours)
+    written = figure(ours, 'write_bytes_mean')
+    return [goal("16 KiB blocks out of order: at least 0.9 of fio's sequential O_DIRECT rate",
+                 ratio(throughput(ours), rate), least=0.9),
+            goal('16 KiB blocks out of order: mean write at least 256 KiB',
+                 None if written is None else written / 1024, least=256, of=' KiB')]
+
+
+def relay_goals(case):
+    found = []
+    for connections in sorted({connections_of(r) for r in rows_of(case)}):
+        rows = {r['way']: r for r in rows_of(case) if connections_of(r) == connections}
+        ours = rows.get('sluice splice')
+        haproxy = next((rows[way] for way in rows if way.startswith('HAProxy')), None)
+        if ours is not None:
+            theirs = None if haproxy is None else throughput(haproxy)
+            found.append(goal(f'relay, {connections} connections: at least 0.9 of HAProxy',
+                              ratio(throughput(ours), theirs), least=0.9))
+    return found
+
+
 def goals(report):
     report = plain(report)
     found = []
     for name, judge in (('receive', receive_goals), ('gets', get_goals), ('send', get_goals),
-                        ('idle', idle_goals), ('framed', framed_goals)):
+                        ('idle', idle_goals), ('durable', durable_goals),
+                        ('out_of_order', out_of_order_goals), ('relay', relay_goals),
+                        ('framed', framed_goals)):
         case = case_named(report, name)
         made = judge(case) if case else []
         found += [g for g in made if g.wanted not in {f.wanted for f in found}]

@@ -36,7 +36,7 @@ peer::peer(session& home, sluice::stream stream, std::string name, source_id id)
       last_block_(last_heard_),
       last_sent_(last_heard_) {
   limits_.bitfield_bytes = has_.bytes().size();
-  limits_.block_bytes_max = block_bytes;
+  limits_.block_bytes_max = home_.fetches() ? block_bytes : 0;
 }
 
 task<peer_end> peer::run(std::shared_ptr<peer> self, who_called first) {
@@ -91,7 +91,7 @@ task<void> peer::read_all() {
     result<sluice::frame> got = co_await receiver.next(tick_time);
     if (closing_) break;
     if (!got && got.error().code == ETIMEDOUT) {
-      tick();
+      // Looked at below.
     } else if (!got && got.error().code == sluice::code::bad_frame) {
       close("it sent a message that BitTorrent does not have", true);
     } else if (!got) {
@@ -102,12 +102,15 @@ task<void> peer::read_all() {
       last_heard_ = clock::now();
       co_await take(*std::move(got));
     }
+    // A peer that says anything now and then is looked at all the same.
+    if (clock::now() - last_tick_ >= tick_time) tick();
   }
   frames_ = receiver.stats();
 }
 
 void peer::tick() {
   const clock::time_point now = clock::now();
+  last_tick_ = now;
   if (!asked_.empty() && now - last_block_ > answer_time)
     return close("it does not send what it was asked for", false);
   if (now - last_heard_ > silence_max) return close("it says nothing any more", false);
@@ -131,8 +134,7 @@ void peer::take_message(const message& m) {
   switch (m.kind) {
     case message_kind::choke: choked(); break;
     case message_kind::unchoke:
-      chokes_us_ = false;
-      last_block_ = clock::now();
+      if (std::exchange(chokes_us_, false)) last_block_ = clock::now();
       ask();
       break;
     case message_kind::interested:
@@ -214,7 +216,8 @@ task<void> peer::take_block(sluice::frame f, const message& m) {
   const block_ref ref{m.index, m.begin, static_cast<std::uint32_t>(f.payload.size())};
   const auto at = std::ranges::find(asked_, ref, &asked::block);
   if (at == asked_.end()) {
-    unwanted_bytes_ += f.payload.size();
+    // A small one occupies its share of a block, too.
+    unwanted_bytes_ += std::max<std::uint64_t>(f.payload.size(), block_bytes);
     if (unwanted_bytes_ > unwanted_bytes_max) close("it sends what nobody asked for", true);
     co_return;
   }
@@ -235,6 +238,7 @@ task<void> peer::take_block(sluice::frame f, const message& m) {
   }
   if (!written) co_return home_.fail(sluice::describe(written.error()));
   home_.counts().received_bytes += ref.bytes;
+  end_.received_bytes += ref.bytes;
   home_.checker().arrived(ref.piece, ref.begin, std::move(shared), bytes);
 }
 

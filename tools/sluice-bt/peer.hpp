@@ -30,6 +30,7 @@ struct peer_end {
   std::string why;
   bool greeted = false;   // the handshakes were exchanged
   bool hopeless = false;  // it would end the same way again
+  std::uint64_t received_bytes = 0;
 };
 
 // Loop thread only. Kept alive by the flows that run for it.
@@ -107,6 +108,7 @@ class peer : public std::enable_shared_from_this<peer> {
   request_pace pace_;
   clock::time_point last_heard_;
   clock::time_point last_block_;
+  clock::time_point last_tick_ = clock::now();
   std::uint64_t unwanted_bytes_ = 0;
 
   // What we let it have, and send.

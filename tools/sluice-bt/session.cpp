@@ -26,6 +26,7 @@ constexpr std::chrono::milliseconds pause_time{500};  // before a peer is tried 
 constexpr std::chrono::milliseconds accept_pause{100};
 constexpr unsigned attempts_max = 3;  // in a row, without a handshake
 constexpr std::size_t callers_max = 200;
+constexpr std::size_t blocks_per_caller = 4;  // one to send from, one to receive into, and some
 constexpr std::chrono::milliseconds watch_time{500};
 
 // As BEP 20 has it, and the rest random, so that a peer knows who it is twice.
@@ -37,9 +38,20 @@ peer_id make_id() {
   return id;
 }
 
+std::uint64_t knob_of(const sluice::engine& on, std::string_view name) {
+  const auto text = on.settings().get(name);
+  return text ? std::stoull(*text) : 0;
+}
+
 std::uint64_t held_bytes(const sluice::engine& on) {
-  const auto arena = on.settings().get("sluice.memory.arena_bytes");
-  return arena ? std::stoull(*arena) / 4 : 0;
+  return knob_of(on, "sluice.memory.arena_bytes") / 4;
+}
+
+// No more than leave blocks for everybody else when each of them is slow.
+std::size_t callers_within(const sluice::engine& on) {
+  const std::uint64_t block = knob_of(on, "sluice.memory.block_bytes");
+  const std::uint64_t blocks = knob_of(on, "sluice.memory.arena_bytes") / std::max(block, 1UL);
+  return std::clamp<std::size_t>(blocks / blocks_per_caller, 1, callers_max);
 }
 
 }  // namespace
@@ -168,7 +180,8 @@ bool session::listen() {
 task<void> session::accept_all() {
   while (!ending_) {
     result<sluice::stream> caller = co_await listener_->accept();
-    if (caller && callers_.size() < callers_max) {
+    // One that was accepted although it is the end is not begun with: nobody would end it.
+    if (caller && !ending_ && callers_.size() < callers_within(engine_)) {
       const source_id id = ++last_id_;
       callers_[id] =
           engine_.start(answer(*std::move(caller), id), [this, id] { callers_.erase(id); });
@@ -185,7 +198,7 @@ task<void> session::answer(sluice::stream caller, source_id id) {
 }
 
 // Whether it makes sense to try again. `why`: how it ended.
-task<bool> session::try_once(const peer_address& to, std::string& why, bool& greeted) {
+task<bool> session::try_once(const peer_address& to, std::string& why, bool& was_of_use) {
   task<result<sluice::stream>> connecting =
       sluice::stream::connect(engine_, to.address, connect_time);
   result<sluice::stream> connected = co_await connecting;
@@ -196,7 +209,7 @@ task<bool> session::try_once(const peer_address& to, std::string& why, bool& gre
   auto made = std::make_shared<peer>(*this, *std::move(connected), to.given, ++last_id_);
   peer_end ended = co_await peer::run(made, who_called::we);
   why = std::move(ended.why);
-  greeted = ended.greeted;
+  was_of_use = ended.received_bytes > 0;
   co_return !ended.hopeless;
 }
 
@@ -208,11 +221,10 @@ task<void> session::connect(std::size_t which) {
   while (again && !ending_ && attempts < attempts_max) {
     if (attempts > 0) co_await engine_.sleep_for(pause_time * attempts);
     if (ending_) break;
-    bool greeted = false;
-    const std::uint64_t before = stats_.received_bytes;
-    again = co_await try_once(to, why, greeted);
+    bool was_of_use = false;
+    again = co_await try_once(to, why, was_of_use);
     // One that was of use deserves patience.
-    attempts = greeted && stats_.received_bytes > before ? 1 : attempts + 1;
+    attempts = was_of_use ? 1 : attempts + 1;
   }
   connector_ended(which, why);
 }

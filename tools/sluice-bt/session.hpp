@@ -94,7 +94,7 @@ class session {
   sluice::task<void> accept_all();
   sluice::task<void> answer(sluice::stream caller, source_id id);
   sluice::task<void> connect(std::size_t which);
-  sluice::task<bool> try_once(const peer_address& to, std::string& why, bool& greeted);
+  sluice::task<bool> try_once(const peer_address& to, std::string& why, bool& was_of_use);
   void connector_ended(std::size_t which, const std::string& why);
   sluice::task<void> watch();
   void judge(std::uint32_t piece, piece_checker::verdict verdict);

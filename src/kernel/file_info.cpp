@@ -58,11 +58,13 @@ int set_direct(int fd, bool on) {
   return ::fcntl(fd, F_SETFL, wanted) == 0 ? 0 : errno;
 }
 
-int reopen_direct(int fd) {
+int reopen(int fd, int flags) {
   const std::string by_descriptor = "/proc/self/fd/" + std::to_string(fd);
-  const int opened = ::open(by_descriptor.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC);
+  const int opened = ::open(by_descriptor.c_str(), flags | O_CLOEXEC);
   return opened >= 0 ? opened : -errno;
 }
+
+int reopen_direct(int fd) { return reopen(fd, O_WRONLY | O_DIRECT); }
 
 result<inode_info> inode_of(int fd) {
   struct stat info{};

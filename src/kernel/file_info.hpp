@@ -26,6 +26,10 @@ struct direct_alignment {
 // Switches O_DIRECT of an open descriptor: 0 or an errno (EINVAL where the filesystem cannot).
 [[nodiscard]] int set_direct(int fd, bool on);
 
+// Opens the file of a descriptor once more, with flags and a write-back error of its own: the new
+// descriptor, or -errno (ENOENT without /proc, EACCES). May wait for a network filesystem.
+[[nodiscard]] int reopen(int fd, int flags);
+
 // Opens the file of a descriptor once more, for writing by O_DIRECT only, with flags of its own
 // (kernel-notes/reopened_file_has_own_flags.md): the new descriptor, or -errno (EINVAL where the
 // filesystem cannot). May wait for a network filesystem.

@@ -76,6 +76,11 @@ int write_back(int fd, std::uint64_t offset, std::uint64_t bytes) {
   return errno;
 }
 
+void begin_write_back(int fd, std::uint64_t offset, std::uint64_t bytes) {
+  [[maybe_unused]] const int ignored = ::sync_file_range(
+      fd, static_cast<off_t>(offset), static_cast<off_t>(bytes), SYNC_FILE_RANGE_WRITE);
+}
+
 void drop_pages(int fd, std::uint64_t offset, std::uint64_t bytes) {
   [[maybe_unused]] const int ignored = ::posix_fadvise(
       fd, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_DONTNEED);

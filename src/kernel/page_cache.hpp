@@ -20,6 +20,8 @@ namespace sluice::kernel {
 // write-back that failed, which this descriptor is then told no more (sync_file_range(2)). For a
 // worker thread.
 [[nodiscard]] int write_back(int fd, std::uint64_t offset, std::uint64_t bytes);
+// Only begins to: no error is told, or taken from anybody.
+void begin_write_back(int fd, std::uint64_t offset, std::uint64_t bytes);
 // Drops the clean pages that lie wholly in the range; advice, which a filesystem may not take.
 void drop_pages(int fd, std::uint64_t offset, std::uint64_t bytes);
 // For reads and writes through the page cache that are to leave nothing there: RWF_DONTCACHE.

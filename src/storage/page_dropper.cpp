@@ -1,9 +1,13 @@
 #include "storage/page_dropper.hpp"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "base/assert.hpp"
+#include "kernel/file_info.hpp"
 #include "kernel/page_cache.hpp"
 #include "ops/table.hpp"
 #include "sluice/scope.hpp"
@@ -13,9 +17,7 @@ namespace {
 
 // What a write-back says that has lost data; anything else says that the filesystem or a filter
 // does not know the call, and the pages are then written when the kernel likes.
-bool has_lost_data(std::int64_t outcome) {
-  return outcome == -EIO || outcome == -ENOSPC || outcome == -EDQUOT;
-}
+bool has_lost_data(int failure) { return failure == EIO || failure == ENOSPC || failure == EDQUOT; }
 
 }  // namespace
 
@@ -31,18 +33,27 @@ page_dropper::page_dropper(file_state& file, std::uint64_t offset, page_state pa
 
 page_dropper::~page_dropper() {
   base::require(call_.state() == op_state::idle, "dropping pages ended before its call had");
+  if (own_fd_) file_.core.closer().close_later({std::move(own_fd_), {}, {}});
 }
 
-// On a worker: waits for the disk.
+// On a worker: waits for the disk. The call itself does not fail, or it might be made again.
 std::int64_t page_dropper::drop(void* job) {
-  const page_dropper& self = *static_cast<page_dropper*>(job);
+  page_dropper& self = *static_cast<page_dropper*>(job);
   const int fd = self.file_.fd.get();
   const std::uint64_t bytes = self.to_ - self.from_;
-  const int failure =
-      self.pages_ == page_state::dirty ? kernel::write_back(fd, self.from_, bytes) : 0;
+  if (self.pages_ == page_state::dirty) {
+    if (!self.own_fd_) self.own_fd_.reset(std::max(kernel::reopen(fd, O_RDONLY), -1));
+    if (self.own_fd_) {
+      self.failure_ = kernel::write_back(self.own_fd_.get(), self.from_, bytes);
+    } else {
+      kernel::begin_write_back(fd, self.from_, bytes);
+    }
+  }
   kernel::drop_pages(fd, self.from_, bytes);
-  return -failure;
+  return 0;
 }
+
+bool page_dropper::has_failed() const { return has_lost_data(failure_); }
 
 void page_dropper::begin(std::uint64_t from, std::uint64_t to) {
   from_ = from;
@@ -60,16 +71,12 @@ void page_dropper::ended(op& o) noexcept {
   if (o.outcome() >= 0 && self.to_ > self.dropped_)
     counters.dropped_bytes.add(self.to_ - self.dropped_);
   self.dropped_ = std::max(self.dropped_, self.to_);
-  if (has_lost_data(o.outcome())) {
-    self.outcome_ = o.outcome();
-    self.file_.durability_lost = true;  // told once, and it was told us
-  }
   self.progress_.notify();
 }
 
 void page_dropper::passed(std::uint64_t offset) {
   const std::uint64_t to = kernel::page_floor(offset);
-  if (call_.state() != op_state::idle || to < dropped_ + chunk_bytes_ || outcome_ != 0) return;
+  if (call_.state() != op_state::idle || to < dropped_ + chunk_bytes_ || has_failed()) return;
   begin(dropped_, to);
 }
 
@@ -77,12 +84,12 @@ task<int> page_dropper::finished(std::uint64_t offset) {
   progress_.forget();
   while (call_.state() != op_state::idle) co_await progress_.notified_shielded();
   const bool cancelled = scope_ != nullptr && scope_->cancelled();
-  if (outcome_ == 0 && !cancelled && offset > offset_) {
+  if (!has_failed() && !cancelled && offset > offset_) {
     begin(offset_, kernel::page_ceiling(offset));
     progress_.forget();
     while (call_.state() != op_state::idle) co_await progress_.notified_shielded();
   }
-  co_return static_cast<int>(-outcome_);
+  co_return has_failed() ? failure_ : 0;
 }
 
 }  // namespace sluice

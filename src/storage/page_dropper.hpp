@@ -29,13 +29,14 @@ class page_dropper {
   // The transfer is done with everything before `offset`.
   void passed(std::uint64_t offset);
   // Drops all up to `offset`, once more what was dirty or in use at its time; waits for it. 0, or
-  // the errno of a write-back that failed: then no sync of the file says anything any more
-  // (file_state::durability_lost). A cancelled task drops nothing more.
+  // the errno of a write-back that failed, which the next sync of the file says, too. A cancelled
+  // task drops nothing more.
   [[nodiscard]] task<int> finished(std::uint64_t offset);
 
  private:
   static std::int64_t drop(void* job);
   static void ended(op& o) noexcept;
+  [[nodiscard]] bool has_failed() const;
   void begin(std::uint64_t from, std::uint64_t to);
 
   file_state& file_;
@@ -48,7 +49,10 @@ class page_dropper {
   std::uint64_t dropped_;  // everything before it, and from offset_ on, has had its call
   std::uint64_t from_ = 0;
   std::uint64_t to_ = 0;
-  std::int64_t outcome_ = 0;
+  int failure_ = 0;  // the last call's; written by the worker while it is under way
+  // Of its own, so that a write-back that fails is still told to the file's descriptor, and so to
+  // its next sync. None: not yet, or it cannot be had.
+  kernel::unique_fd own_fd_;
 };
 
 }  // namespace sluice

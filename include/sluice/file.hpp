@@ -63,7 +63,8 @@ class SLUICE_API file {
   [[nodiscard]] op_await write(std::span<iovec> parts, std::uint64_t offset);
   [[nodiscard]] op_await truncate(std::uint64_t bytes);
   // Reserves [0, bytes) and lets the file grow to that size (fallocate(2)): ENOSPC and EDQUOT come
-  // now, not in the middle, and leave the file as it was. EOPNOTSUPP where the filesystem cannot.
+  // now, not in the middle, and leave a file that create() made as it was; another one may be
+  // longer then. EOPNOTSUPP where the filesystem cannot.
   [[nodiscard]] task<result<void>> reserve(std::uint64_t bytes);
 
   // Makes every completed write durable (fdatasync, one for all that wait for this file). A failure

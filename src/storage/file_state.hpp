@@ -18,6 +18,9 @@ struct file_state {
   file_state& operator=(const file_state&) = delete;
   ~file_state();  // closes in the background
 
+  // By create(), and not yet published: nobody else has it, so nobody else's bytes can be cut off.
+  [[nodiscard]] bool made_here() const { return unnamed || !temporary_name.empty(); }
+
   engine_core& core;
   kernel::unique_fd fd;  // one descriptor from first write to sync: a later one may miss an error
   bool writable = false;

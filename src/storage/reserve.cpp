@@ -24,7 +24,9 @@ task<result<void>> reserve_space(file_state& state, std::uint64_t offset, std::u
   if (refusal == EOPNOTSUPP || refusal == ENOSYS)
     co_return fail(EOPNOTSUPP, "fallocate", "reserve");
   // Gives back what the kernel took before it failed
-  // (kernel-notes/failed_fallocate_may_keep_space.md).
+  // (kernel-notes/failed_fallocate_may_keep_space.md); not where that could cut off what somebody
+  // else writes to the file meanwhile.
+  if (!state.made_here()) co_return fail(refusal, "fallocate", "reserve: space may be kept");
   op_request back = on_file(state, op_kind::ftruncate);
   back.length = before->bytes;
   op_await giving_back(state.core.loop(), back);

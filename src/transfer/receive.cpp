@@ -52,8 +52,10 @@ file_facts facts_of(const receiving& r) {
   return facts;
 }
 
+// Back to the page cache: whoever uses the file next knows nothing of alignment.
+void leave_direct(int fd) { [[maybe_unused]] const int refusal = kernel::set_direct(fd, false); }
+
 range_parts parts_of(const receiving& r, const kernel::direct_alignment& alignment) {
-  const bool made_here = r.into.unnamed || !r.into.temporary_name.empty();
   const result<kernel::inode_info> inode = kernel::inode_of(r.into.fd.get());
   return divide({.offset = r.options.offset,
                  .length = r.options.length,
@@ -61,7 +63,7 @@ range_parts parts_of(const receiving& r, const kernel::direct_alignment& alignme
                  .page_bytes = kernel::page_bytes(),
                  .file_bytes = inode ? inode->bytes : op_no_offset,
                  // A check sees all in order, so there are no edges: its user writes alone.
-                 .own = made_here || r.options.check != nullptr});
+                 .own = r.into.made_here() || r.options.check != nullptr});
 }
 
 // A plan to write directly, once the file has been looked at more closely.
@@ -100,14 +102,14 @@ result<void> choose_path(receiving& r) {
   r.so_far.copies = chosen.chosen == path::copy ? 2 : 1;
   r.cache = chosen.cache;
   r.parts = {.body = r.options.length};
-  if (!r.direct()) return {};
+  if (!r.direct()) {
+    leave_direct(r.into.fd.get());  // it may have come so
+    return {};
+  }
   r.unit = facts.direct.offset_bytes;
   r.parts = parts_of(r, facts.direct);
   return {};
 }
-
-// Back to the page cache: whoever uses the file next knows nothing of alignment.
-void leave_direct(int fd) { [[maybe_unused]] const int refusal = kernel::set_direct(fd, false); }
 
 // Takes the space before the first byte, so that a full disk is told at once and extents stay long.
 // Short bodies of the copy path do without: one write takes their space as early.

@@ -29,9 +29,9 @@ struct copy_options {
 // ENOSPC, EDQUOT, EIO, ECANCELED; code::path_unavailable when sluice.copy.path asks for a way that
 // cannot copy between these files. After an error the range is in part the new, in part the old:
 // `bytes` of `progress`, when given the receipt so far, counts what is equal from its beginning. A
-// cancel waits for the call under way, which moves sluice.copy.chunk_bytes at most. Loop thread.
-// Both files must belong to one engine and live until the end. Their descriptors' own positions may
-// be moved.
+// cancel waits for the call under way, which moves sluice.copy.chunk_bytes, or shares up to
+// 1 GiB of blocks. Loop thread. Both files must belong to one engine and live until the end. Their
+// descriptors' own positions may be moved.
 [[nodiscard]] SLUICE_API task<result<receipt>> copy_file(file& from, file& into,
                                                          copy_options options,
                                                          receipt* progress = nullptr);

@@ -29,12 +29,13 @@ struct relay_receipts {
 // Relays both ways at once, each direction with its own pipe or block while it has something to
 // move, and with none while it is idle. The end of one stream is passed on (shutdown(2) for
 // writing), and the other direction goes on until it ends too; that is success. Whatever else
-// happens ends both directions: ECONNRESET, EPIPE, ETIMEDOUT (not a byte moved either way for
-// sluice.relay.timeout_ms), code::too_slow (a peer took nothing for as long, while others waited
-// for the pipe or block that held its bytes), ENOBUFS (no block became free in twice that time),
-// ECANCELED, code::path_unavailable (sluice.relay.path=splice, and these sockets or this system
-// cannot), EINVAL (one stream twice, or two engines), EBADF (a stream that is closed). After an
-// error bytes may be lost, so both streams should be closed.
+// happens ends both directions, once a direction that is not yet over meets it: ECONNRESET, EPIPE,
+// ETIMEDOUT (not a byte moved either way for sluice.relay.timeout_ms), code::too_slow (a peer took
+// nothing for as long, while others waited for the pipe or block that held its bytes), ENOBUFS (no
+// block became free in twice that time), ECANCELED, code::path_unavailable
+// (sluice.relay.path=splice, and these sockets or this system cannot), EINVAL (one stream twice, or
+// two engines), EBADF (a stream that is closed). After an error bytes may be lost, so both streams
+// should be closed.
 //
 // Loop thread. The streams stay the caller's and must live until the end; nobody else may receive
 // or send meanwhile, and both are non-blocking from their first splice on. `progress`, when given,

@@ -30,7 +30,10 @@ void set_option(int fd, int level, int name, int value) {
 void reset_connection(int fd) {
   sockaddr nobody{};
   nobody.sa_family = AF_UNSPEC;
-  [[maybe_unused]] const int ignored = ::connect(fd, &nobody, sizeof nobody);
+  if (::connect(fd, &nobody, sizeof nobody) == 0) return;
+  // Refused, by a filter perhaps: the kernel gives up by itself what is not acknowledged at once.
+  set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 1);
+  ::shutdown(fd, SHUT_RDWR);
 }
 
 result<socket_address> parse_address(std::string_view text) {

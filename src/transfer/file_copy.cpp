@@ -98,7 +98,8 @@ class copying {
   kernel::file_piece piece_;     // what the source has at the cursor, from finding on
   std::uint64_t piece_end_ = 0;  // in the source, or the end of the range
   std::uint64_t punch_bytes_ = 0;
-  bool fills_holes_ = false;  // the target's filesystem cannot punch
+  bool fills_holes_ = false;      // the target's filesystem cannot punch
+  bool cannot_allocate_ = false;  // nor take space
   lease block_;
   std::uint64_t in_block_ = 0;  // read, and to be written
 };
@@ -212,7 +213,11 @@ op_request copying::request() {
       return transfer_request(op_kind::read, from_, source(),
                               std::min<std::uint64_t>(piece_left, block_.size()));
     case step::writing: return transfer_request(op_kind::write, into_, target(), in_block_);
-    case step::growing: return transfer_request(op_kind::ftruncate, into_, 0, target());
+    case step::growing: {
+      // By ftruncate what somebody else writes behind the range meanwhile might be cut off.
+      if (cannot_allocate_) return transfer_request(op_kind::ftruncate, into_, 0, target());
+      return transfer_request(op_kind::fallocate, into_, target() - 1, 1);
+    }
     default:
       return call_of(
           [](void* piece) { return find_piece(*static_cast<kernel::file_piece*>(piece)); },
@@ -256,6 +261,9 @@ void copying::failed(int failure) {
       if (!says_cannot(failure)) break;
       fills_holes_ = true;
       return treat_piece();
+    case step::growing:
+      if (!says_cannot(failure) || std::exchange(cannot_allocate_, true)) break;
+      return;
     case step::finding:
       if (failure == ENXIO) return end(code::end_of_stream);
       break;

@@ -86,18 +86,20 @@ TEST_CASE("a file sent leaves in the page cache what its policy says") {
                                       cache_policy::dontcache, cache_policy::direct}) {
       CAPTURE(static_cast<int>(policy));
       if (policy == cache_policy::direct && !on.direct) continue;
-      evict(w.at("source"));
       sluice::send_options options = range(0, length);
       options.cache = policy;
       options.content = sluice::file_content::unchanging;
-      const sent s = send_range(w, options, take_all);
-      REQUIRE(s.outcome.has_value());
-      CHECK(same_bytes(s.arrived, body));
-      if (policy == cache_policy::cached) {
-        CHECK(cached_in(w.at("source")) >= length);
-      } else {
-        CHECK(becomes_empty(w.at("source")));
+      // The kernel keeps a page that somebody, even its own read-ahead, has in hand: few tries.
+      bool as_it_says = false;
+      for (int tries = 0; tries < 3 && !as_it_says; ++tries) {
+        evict(w.at("source"));
+        const sent s = send_range(w, options, take_all);
+        REQUIRE(s.outcome.has_value());
+        CHECK(same_bytes(s.arrived, body));
+        as_it_says = policy == cache_policy::cached ? cached_in(w.at("source")) >= length
+                                                    : becomes_empty(w.at("source"));
       }
+      CHECK(as_it_says);
     }
   }
 }

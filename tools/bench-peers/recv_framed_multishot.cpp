@@ -23,7 +23,7 @@ class server {
   explicit server(const peer::frame_settings& options);
   server(const server&) = delete;
   server& operator=(const server&) = delete;
-  ~server() { ::io_uring_queue_exit(&ring_); }
+  ~server();
   int run();
 
  private:
@@ -70,6 +70,12 @@ server::server(const peer::frame_settings& options)
   params.cq_entries = 4096;
   check(::io_uring_queue_init_params(512, &ring_, &params), "io_uring_queue_init_params");
   make_buffers();
+}
+
+server::~server() {
+  ::io_uring_queue_exit(&ring_);
+  std::free(buffers_);
+  std::free(memory_);
 }
 
 void server::check(int result, const char* what) {

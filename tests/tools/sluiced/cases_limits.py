@@ -256,10 +256,16 @@ def a_chunked_upload_without_memory_is_told_to_come_back(bench):
     for c in connections:  # each holds the block that its first bytes went to, while there are any
         c.send(b'10\r\nxx')
     time.sleep(0.2)
-    got = connections[-1].expect(503, 'no block in time')
-    check('retry-after' in got.fields, 'Retry-After', answer=got)
-    check(b'memory' in got.body, 'and why', answer=got)
-    check(server.metrics()['sluice_http_timeouts_total'] == 0, 'the peer is not blamed')
+    # In which order they get a block nobody promises.
+    answers = [c.answer() for c in connections]
+    told = [a for a in answers if a.status == 503]
+    check(len(told) > 0, 'no block in time', answer=answers[-1])
+    for got in told:
+        check('retry-after' in got.fields, 'Retry-After', answer=got)
+        check(b'memory' in got.body, 'and why', answer=got)
+    check({a.status for a in answers} <= {408, 503}, 'the others waited with a block')
+    check(server.metrics()['sluice_http_timeouts_total'] <= len(answers) - len(told),
+          'who had none is not blamed')
     for c in connections:
         c.close()
     server.stop()

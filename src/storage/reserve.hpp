@@ -11,7 +11,8 @@ namespace sluice {
 struct file_state;
 
 // Allocates [offset, offset + bytes) and lets the file grow to its end. ENOSPC and EDQUOT leave a
-// file that create() made as it was, and another one perhaps longer; EOPNOTSUPP: the filesystem cannot.
+// file that create() made as it was, and another one perhaps longer; EOPNOTSUPP: the filesystem
+// cannot.
 [[nodiscard]] task<result<void>> reserve_space(file_state& state, std::uint64_t offset,
                                                std::uint64_t bytes);
 

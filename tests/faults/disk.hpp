@@ -66,13 +66,15 @@ class disk_world : public conformance::world {
         disk_(disk) {}
 
   // Sends seeded bytes to a created file and publishes it durably as "body".
-  conformance::uploaded upload(std::uint64_t seed) {
+  conformance::uploaded upload(std::uint64_t seed,
+                               sluice::cache_policy cache = sluice::cache_policy::automatic) {
     const std::vector<std::byte> sent = support::pattern(seed, 0, upload_bytes);
     conformance::stream_pair ends = conformance::stream_pair::tcp();
     conformance::peer sender(ends.take_theirs(),
                              [&sent](int fd) { conformance::send_all(fd, sent); });
     conformance::upload_request request{folder().path(), "body", {}};
     request.body.length = upload_bytes;
+    request.body.cache = cache;
     request.wanted = sluice::durability::durable;
     conformance::uploaded u = run(conformance::receive_upload(
         engine(), conformance::adopt(engine(), ends.take_ours()), request));

@@ -187,6 +187,26 @@ TEST_CASE("a write that fails behind the page cache is durability_unknown at the
   });
 }
 
+TEST_CASE("a write-back that fails while pages are dropped behind an upload is not lost") {
+  on_fault_fs({.writeback = true}, [](support::fault_fs& disk) {
+    for (const way& how : every_way({"copy"})) {
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      // The last ones are none that a write-back is known to fail with.
+      for (const int error : {EIO, ENOSPC, EDQUOT, ETIMEDOUT, EREMOTEIO}) {
+        CAPTURE(error);
+        disk.orders().reset();
+        disk.orders().fail(request_kind::write, 1, error);
+        const uploaded u = w.upload(3, sluice::cache_policy::drop_behind);
+        const int failure = failure_of(u);
+        CHECK((failure == error || failure == code::durability_unknown));
+        CHECK(w.nothing_is_left());
+        w.engine().clear_suspects();
+      }
+    }
+  });
+}
+
 TEST_CASE("after a failed sync the file is poisoned: the disk would say yes and is not asked") {
   on_fault_fs({}, [](support::fault_fs& disk) {
     for (const way& how : every_way({"copy"})) {

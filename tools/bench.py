@@ -245,7 +245,7 @@ def main():
         print('\n'.join(compare.compare(*(page.read(path) for path in options.compare))))
         return 0
     if options.report:
-        report = page.read(options.report)
+        report = without_paths(page.read(options.report), options.dir)
         out = options.out or TOP / 'bench-results'
         say(report, page.write(report, out), out)
         return 0

@@ -210,6 +210,21 @@ the network). *Throughput / ours* is theirs over ours with the same promise in t
 above 1 is our loss.'''
 
 
+def measured_apart(report):
+    """Cases that another run has brought, which says so in the case."""
+    runs = {}
+    for case in report['cases']:
+        if case.get('command'):
+            runs.setdefault((' '.join(case['command']), case.get('started')), []).append(case)
+    if not runs:
+        return []
+    lines = ['', 'Not of that run, but measured apart, on the same machine:', '']
+    for (command, started), cases in runs.items():
+        names = ', '.join(case['case'] for case in cases)
+        lines.append(f'- {names}: `{command}`, begun {started or "n/a"}')
+    return lines
+
+
 def write(report, folder):
     """README.md, results.json and the pictures; returns the names of pictures not drawn."""
     folder = pathlib.Path(folder)
@@ -223,7 +238,8 @@ def write(report, folder):
     command = ' '.join(report.get('bench_command') or report.get('command') or ['n/a'])
     page = ['# sluice-bench: results', '', f'    {command}', '',
             f'Begun {report.get("started") or "n/a"}. The data: [results.json](results.json).',
-            '', METHOD, '', *goals_section(report), *machine_section(report),
+            *measured_apart(report), '', METHOD, '', *goals_section(report),
+            *machine_section(report),
             *noise_section(report)]
     for case in report['cases']:
         page += case_section(case, by_case[case['case']], undrawn)

@@ -136,7 +136,8 @@ def out_of_order_case():
 def relay_case():
     rows = [row(way, 'none', False, GIB, 1, rate, 0.5)
             for way, rate in (('sluice splice', 1900), ('HAProxy, splice-auto', 2000))]
-    return {'case': 'relay', 'rows': rows}
+    return {'case': 'relay', 'rows': rows, 'command': ['build/sluice-bench', 'relay'],
+            'started': '2026-01-02T00:00:00Z'}
 
 
 def made_up():
@@ -167,6 +168,16 @@ def cells(page, start):
     return [cell.strip() for cell in line.strip('|').split('|')]
 
 
+def test_paths(bench, folder):
+    report = made_up()
+    top = str(pathlib.Path(bench).resolve().parents[1])
+    report['cases'][0]['command'] = [f'{top}/build/sluice-bench', '--dir', f'{top}/x']
+    out, page = page_of(bench, report, folder, 'paths')
+    check(top not in page and top not in (out / 'results.json').read_text(),
+          'where the repository lies is not told')
+    check('`build/sluice-bench --dir x`' in page, 'the rest of a path is')
+
+
 def test_whole(bench, folder):
     out, page = page_of(bench, made_up(), folder, 'whole')
     goals = {'throughput at least 0.9': ('0.918', 'met'), 'CPU at most 1.2': ('1.25', 'short of'),
@@ -185,6 +196,8 @@ def test_whole(bench, folder):
     check(len(missing) == 1 and missing[0].count('n/a') >= 5 and ' 0 ' not in missing[0],
           f'a row of nulls is n/a: {missing}')
     check('recv_mapped: n/a, it refused.' in page, 'a way that could not run has its reason')
+    check("- relay: `build/sluice-bench relay`, begun 2026-01-02" in page,
+          'which case is of another run')
     check('| network alone |' not in page, 'the limit is no way')
     check('n/a: cycles per byte, instructions per byte, LLC' in page.replace('llc', 'LLC'),
           'what the machine cannot count is said')
@@ -255,6 +268,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix='bench-report-') as temporary:
         folder = pathlib.Path(temporary)
         test_whole(bench, folder)
+        test_paths(bench, folder)
         test_partial(bench, folder)
         test_compare(bench, folder)
         test_differing(bench)

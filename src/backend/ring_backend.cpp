@@ -152,7 +152,8 @@ bool ring_backend::has_room(const op& o) const {
 
 bool ring_backend::start(op& o) {
   const bool in_ring = in_ring_[static_cast<std::size_t>(o.request.kind)];
-  if (!in_ring || o.request.route != op_route::automatic) {
+  const op_route route = o.request.route;
+  if (!in_ring || route == op_route::worker || route == op_route::loop_thread) {
     if (carrier_of(o.request) == carrier::worker) {
       if (!workers_.submit(o)) {
         o.result = -code::no_thread;  // the loop tries again, a bounded number of times
@@ -169,6 +170,7 @@ bool ring_backend::start(op& o) {
   io_uring_sqe* sqe = entry();
   if (sqe == nullptr) return false;
   row_of(o.request.kind).fill_sqe(o.request, *sqe);
+  if (route == op_route::ring_thread) sqe->flags |= IOSQE_ASYNC;
   io_uring_sqe_set_data64(sqe, reinterpret_cast<std::uint64_t>(&o));
   in_flight_ += completions_of(o);
   if (o.request.kind == op_kind::poll) ++polls_in_flight_;

@@ -29,10 +29,17 @@ void transfer_claim::release() {
   held_ = nullptr;
 }
 
+int set_direct(file_state& state, bool on) {
+  const int refusal = kernel::set_direct(state.fd.get(), on);
+  if (refusal == 0) state.direct = on;
+  return refusal;
+}
+
 op_request on_file(const file_state& state, op_kind kind) {
   op_request request;
   request.kind = kind;
   request.fd = state.fd.get();
+  if (kind == op_kind::write || kind == op_kind::writev) request.route = write_route(state.direct);
   return request;
 }
 

@@ -24,6 +24,7 @@ struct file_state {
   engine_core& core;
   kernel::unique_fd fd;  // one descriptor from first write to sync: a later one may miss an error
   bool writable = false;
+  bool direct = false;           // O_DIRECT has been switched on: set_direct below
   bool unnamed = false;          // O_TMPFILE, until published
   kernel::unique_fd directory;   // of the temporary name
   std::string temporary_name;    // while it has one
@@ -48,7 +49,17 @@ class transfer_claim {
   file_state* held_ = nullptr;
 };
 
-// Where an op on the file begins: kind and descriptor set.
+// Switches O_DIRECT of the file's descriptor: 0 or an errno (EINVAL where the filesystem cannot).
+[[nodiscard]] int set_direct(file_state& state, bool on);
+
+// Who carries out a write. A buffered one that the ring had tried before it went to a thread might
+// wait for one of another file, stuck on another disk
+// (kernel-notes/stuck_write_holds_up_other_files.md).
+[[nodiscard]] constexpr op_route write_route(bool direct) {
+  return direct ? op_route::automatic : op_route::ring_thread;
+}
+
+// Where an op on the file begins: kind, descriptor and route set.
 [[nodiscard]] op_request on_file(const file_state& state, op_kind kind);
 
 }  // namespace sluice

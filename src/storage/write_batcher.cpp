@@ -9,6 +9,7 @@
 #include "backend/loop.hpp"
 #include "base/assert.hpp"
 #include "kernel/clock.hpp"
+#include "storage/file_state.hpp"
 
 namespace sluice {
 namespace {
@@ -261,6 +262,7 @@ void write_batcher::collect(slot& w, stripe& s) {
 op_request write_batcher::request_of(slot& w) const {
   op_request request;
   request.fd = w.by == access::direct ? target_.direct : target_.cached;
+  request.route = write_route(w.by == access::direct);
   request.offset = w.first->offset;
   if (w.parts.size() > 1) {
     request.kind = op_kind::writev;

@@ -400,8 +400,8 @@ task<result<receipt>> copy_file(file& from, file& into, copy_options options, re
                                      core.values().copy);
   if (chosen.refused) co_return fail(code::path_unavailable, "copy_file", chosen.reason);
   // Of a descriptor that came with O_DIRECT: what is copied here has any length.
-  for (const file_state* file : {&from.state(), &target}) {
-    [[maybe_unused]] const int refusal = kernel::set_direct(file->fd.get(), false);
+  for (file_state* file : {&from.state(), &target}) {
+    [[maybe_unused]] const int refusal = set_direct(*file, false);
   }
   copying c(from.state(), target, options, so_far);
   c.begin(chosen);

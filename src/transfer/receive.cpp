@@ -53,7 +53,9 @@ file_facts facts_of(const receiving& r) {
 }
 
 // Back to the page cache: whoever uses the file next knows nothing of alignment.
-void leave_direct(int fd) { [[maybe_unused]] const int refusal = kernel::set_direct(fd, false); }
+void leave_direct(file_state& file) {
+  [[maybe_unused]] const int refusal = set_direct(file, false);
+}
 
 range_parts parts_of(const receiving& r, const kernel::direct_alignment& alignment) {
   const result<kernel::inode_info> inode = kernel::inode_of(r.into.fd.get());
@@ -76,7 +78,7 @@ plan direct_or_not(const receiving& r, const plan& made,
     other.reason = "a check wants to see an unaligned range in order";
   } else if (parts.body == 0 && r.options.length > 0) {
     other.reason = "the range has no page of its own";
-  } else if (kernel::set_direct(r.into.fd.get(), true) != 0) {
+  } else if (set_direct(r.into, true) != 0) {
     other.reason = "O_DIRECT refused by the filesystem";
   } else {
     return made;
@@ -103,7 +105,7 @@ result<void> choose_path(receiving& r) {
   r.cache = chosen.cache;
   r.parts = {.body = r.options.length};
   if (!r.direct()) {
-    leave_direct(r.into.fd.get());  // it may have come so
+    leave_direct(r.into);  // it may have come so
     return {};
   }
   r.unit = facts.direct.offset_bytes;
@@ -307,7 +309,7 @@ task<result<void>> receive_parts(receiving& r, write_window& window) {
   if (!written) co_return written;
   const result<void> cut = co_await cut_padding(r);
   if (!cut || edge_bytes == 0) co_return cut;
-  leave_direct(r.into.fd.get());
+  leave_direct(r.into);
   const result<void> head = co_await write_edge(r, edges.first(r.parts.head), r.options.offset);
   if (!head) co_return head;
   const std::uint64_t end = r.options.offset + r.options.length;
@@ -392,7 +394,7 @@ task<result<receipt>> receive_to_file(stream& from, file& into, receive_options 
   const result<void> chosen = choose_path(r);
   if (!chosen) co_return std::unexpected(chosen.error());
   const result<void> done = co_await carry_out(r);
-  leave_direct(r.into.fd.get());
+  leave_direct(r.into);
   r.so_far.bytes = r.received;
   r.so_far.stored = r.elapsed();
   count(r, done.has_value());

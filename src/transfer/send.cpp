@@ -56,7 +56,7 @@ result<void> choose_path(sending& s) {
                  .dontcache = dontcache},
                 {values.memory.block_bytes, tried.splice, tried.zero_copy_send}, values.send);
   if (chosen.refused) return fail(code::path_unavailable, "send_from_file", chosen.reason);
-  if (may_be_direct(s) && kernel::set_direct(fd, chosen.chosen == path::direct) != 0) {
+  if (may_be_direct(s) && set_direct(s.from, chosen.chosen == path::direct) != 0) {
     if (is_direct_forced(s)) {
       return fail(code::path_unavailable, "fcntl", "O_DIRECT refused by the filesystem");
     }
@@ -197,7 +197,7 @@ task<int> send_leased(sending& s) {
   s.so_far.zero_copy_bytes = window.zero_copy_bytes();
   if (s.so_far.zero_copy_bytes > s.so_far.bytes / 2) --s.so_far.copies;
   // Back to the page cache: whoever uses the file next knows nothing of alignment.
-  if (s.so_far.path == path::direct) (void)kernel::set_direct(s.from.fd.get(), false);
+  if (s.so_far.path == path::direct) (void)set_direct(s.from, false);
   co_return failure;
 }
 

@@ -627,8 +627,11 @@ inline op_request moving(op_kind kind, place from, place to, std::uint64_t lengt
   return r;
 }
 
+constexpr std::array every_route{op_route::automatic, op_route::ring_thread, op_route::worker,
+                                 op_route::loop_thread};
+
 TEST_CASE("bytes are spliced from file to pipe to file, at their offsets, by every route") {
-  for (const op_route route : {op_route::automatic, op_route::worker, op_route::loop_thread}) {
+  for (const op_route route : every_route) {
     bench b;
     const temp_dir dir;
     const kernel::unique_fd from(dir.open("from"));
@@ -650,7 +653,7 @@ TEST_CASE("bytes are spliced from file to pipe to file, at their offsets, by eve
 }
 
 TEST_CASE("a full pipe or socket says EAGAIN, and that is the result where it is asked for") {
-  for (const op_route route : {op_route::automatic, op_route::worker, op_route::loop_thread}) {
+  for (const op_route route : every_route) {
     bench b;
     const temp_dir dir;
     const kernel::unique_fd from(dir.open("from"));

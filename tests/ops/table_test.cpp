@@ -298,6 +298,8 @@ TEST_CASE("a splice names both ends, each with its offset or none") {
 TEST_CASE("a route says who performs a request, else its row does") {
   op_request r = request_of(op_kind::splice, 3);
   CHECK(carrier_of(r) == carrier::worker);
+  r.route = op_route::ring_thread;
+  CHECK(carrier_of(r) == carrier::worker);
   r.route = op_route::loop_thread;
   CHECK(carrier_of(r) == carrier::inline_call);
   r.route = op_route::worker;

@@ -58,7 +58,7 @@ inline constexpr std::size_t op_kind_count = static_cast<std::size_t>(op_kind::p
 // Who performs an op that several could.
 enum class op_route : std::uint8_t {
   automatic,    // the ring where it can, else whoever its row names
-  ring_thread,  // as automatic, but the ring gives it to a thread of its own and does not try before
+  ring_thread,  // as automatic, but the ring hands it to a thread of its own untried
   worker,       // a thread of the worker pool
   loop_thread,  // the loop itself, at once: only for what never waits
 };

@@ -99,7 +99,8 @@ void pool_backend::cancel(op& o) {
 
 void pool_backend::wait(std::int64_t timeout_ns, op_list& answered) {
   std::array<epoll_event, events_per_wait> events;
-  const std::size_t count = epoll_.wait(events, answered_now_.empty() ? timeout_ns : 0);
+  const bool at_once = timeout_ns == 0 || !answered_now_.empty() || !workers_.may_wait();
+  const std::size_t count = epoll_.wait(events, at_once ? 0 : timeout_ns);
   for (std::size_t i = 0; i < count; ++i) {
     if (events[i].data.fd == wake_fd_.get()) {
       wake_fd_.clear();
@@ -109,6 +110,13 @@ void pool_backend::wait(std::int64_t timeout_ns, op_list& answered) {
   }
   answered.splice(answered.end(), answered_now_);
   workers_.collect(answered);
+  if (is_guest_ && !workers_.may_wait()) wake();
+}
+
+int pool_backend::poll_fd() {
+  is_guest_ = true;
+  if (!workers_.may_wait()) wake();
+  return epoll_.get();
 }
 
 void pool_backend::ready(int fd, std::uint32_t events) {

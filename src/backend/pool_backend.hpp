@@ -29,7 +29,7 @@ class pool_backend final : public backend {
   void cancel(op& o) override;
   void wait(std::int64_t timeout_ns, op_list& answered) override;
   void wake() override { wake_fd_.ring(); }
-  int poll_fd() override { return epoll_.get(); }
+  int poll_fd() override;
   std::size_t polls_max() const override { return std::numeric_limits<std::size_t>::max(); }
   kernel::socket_mode socket_mode() const override { return kernel::socket_mode::non_blocking; }
   std::string_view name() const override { return "pool"; }
@@ -43,7 +43,8 @@ class pool_backend final : public backend {
   kernel::wake_fd wake_fd_;
   std::vector<std::unique_ptr<op_list>> waiting_;  // index: the descriptor its ops wait for
   op_list answered_now_;
-  worker_pool workers_;  // last: its threads call wake()
+  bool is_guest_ = false;  // a foreign loop waits, at any time
+  worker_pool workers_;    // last: its threads call wake()
 };
 
 }  // namespace sluice

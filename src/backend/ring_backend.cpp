@@ -210,6 +210,7 @@ int ring_backend::poll_fd() {
   }
   if (const int refusal = ring_.register_eventfd(due->get()); refusal != 0) return -refusal;
   guest_.emplace(std::move(*due), std::move(*both));
+  if (!workers_.may_wait()) wake();
   return guest_->both.get();
 }
 
@@ -217,7 +218,8 @@ void ring_backend::wait(std::int64_t timeout_ns, op_list& answered) {
   if (guest_) guest_->due.clear();  // before the kernel is entered: what falls due signals anew
   arm_wake();
   hand_over_cancels();
-  const bool at_once = !answered_now_.empty() || !cancels_.empty() || short_of_entries_;
+  const bool at_once = timeout_ns == 0 || !answered_now_.empty() || !cancels_.empty() ||
+                       short_of_entries_ || !workers_.may_wait();
   counters_.ring.enters.add();
   entered(ring_.submit_and_wait(at_once ? 0 : timeout_ns));
   // What found no room is tried again in the next wait, which a host must be called for.
@@ -229,6 +231,7 @@ void ring_backend::wait(std::int64_t timeout_ns, op_list& answered) {
   });
   answered.splice(answered.end(), answered_now_);
   workers_.collect(answered);
+  if (guest_ && !workers_.may_wait()) wake();
 }
 
 // A cancel has a completion beside that of its op, so the queue's room bounds how many are under

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <limits>
 #include <system_error>
+#include <utility>
 
 #include "backend/backend.hpp"
 #include "ops/table.hpp"
@@ -33,19 +34,19 @@ worker_pool::~worker_pool() {
 }
 
 bool worker_pool::submit(op& o) {
-  bool another = false;
   {
-    const std::lock_guard lock(mutex_);
-    another = idle_ <= queued_count_ && threads_.size() < threads_max_;
-  }
-  if (another && !add_thread() && threads_.empty()) return false;
-  {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    if (idle_ <= queued_count_ && threads_.size() < threads_max_) {
+      lock.unlock();  // it begins with the lock
+      if (!add_thread() && threads_.empty()) return false;
+      lock.lock();
+    }
     o.on_worker = true;
     o.result = unanswered;
     queued_.push_back(o);
     ++queued_count_;
   }
+  ++uncollected_;
   counters_.tasks.add();
   work_there_.notify_one();
   return true;
@@ -58,15 +59,33 @@ void worker_pool::cancel(op& o) {
     if (!o.link.is_linked() || o.result != unanswered) return;
     o.link.unlink();
     --queued_count_;
-    o.result = -ECANCELED;
-    answered_.push_back(o);
+    if (!answer(o, -ECANCELED)) return;
   }
   woken_.wake();
 }
 
-void worker_pool::collect(op_list& answered) {
+// With the lock held. True: the loop is to be woken, once the lock is free.
+bool worker_pool::answer(op& o, std::int64_t result) {
+  o.result = result;
+  answered_.push_back(o);
+  return std::exchange(loop_waits_, false);
+}
+
+bool worker_pool::may_wait() {
+  if (uncollected_ == 0) return true;
   const std::lock_guard lock(mutex_);
-  for (op& o : answered_) o.on_worker = false;
+  loop_waits_ = answered_.empty();
+  return loop_waits_;
+}
+
+void worker_pool::collect(op_list& answered) {
+  if (uncollected_ == 0) return;
+  const std::lock_guard lock(mutex_);
+  loop_waits_ = false;
+  for (op& o : answered_) {
+    o.on_worker = false;
+    --uncollected_;
+  }
   answered.splice(answered.end(), answered_);
 }
 
@@ -100,10 +119,7 @@ void worker_pool::work() {
     lock.unlock();
     const std::int64_t result = row_of(o.request.kind).perform(o.request);
     lock.lock();
-    o.result = result;
-    const bool first = answered_.empty();
-    answered_.push_back(o);
-    if (first) {
+    if (answer(o, result)) {
       // Unlocked, so that the loop does not wake up into our lock. Until `stopping_` the backend is
       // there.
       lock.unlock();

@@ -99,7 +99,36 @@ TEST_CASE("threads are made when there is work, one at first, and end with the p
   REQUIRE(b.collect(1));
   CHECK(o.result == 7);
   CHECK_FALSE(o.on_worker);
-  CHECK(b.woken.wakes >= 1);
+}
+
+TEST_CASE("an answer wakes a loop that waits, once, and one that is awake not at all") {
+  bench b(1);
+  std::deque<op> ops;
+  const auto submit = [&] {
+    REQUIRE(b.pool.submit(ops.emplace_back(call_of([](void*) -> std::int64_t { return 7; }))));
+  };
+  CHECK(b.pool.may_wait());  // nothing will be answered
+  submit();
+  REQUIRE(comes_true([&] { return !b.pool.may_wait(); }));
+  // It may have been asked in time, and is woken then.
+  const int wakes_before = b.woken.wakes;
+  CHECK(wakes_before <= 1);
+  REQUIRE(b.collect(1));
+
+  gate g;
+  REQUIRE(b.pool.submit(ops.emplace_back(call_of(gate::pass, &g))));
+  submit();
+  submit();
+  REQUIRE(comes_true([&] { return g.count_inside() == 1; }));
+  CHECK(b.pool.may_wait());
+  g.let_go();
+  REQUIRE(comes_true([&] { return b.woken.wakes == wakes_before + 1; }));
+  REQUIRE(b.collect(4));
+  CHECK(b.woken.wakes == wakes_before + 1);
+
+  submit();
+  REQUIRE(b.collect(5));  // collect alone: awake
+  CHECK(b.woken.wakes == wakes_before + 1);
 }
 
 TEST_CASE("an idle thread is used again before another is made") {
@@ -147,6 +176,7 @@ TEST_CASE("a queued op is cancelled, a running or answered one is not") {
   REQUIRE(b.pool.submit(running));
   REQUIRE(comes_true([&] { return g.count_inside() == 1; }));
   REQUIRE(b.pool.submit(queued));
+  CHECK(b.pool.may_wait());
   const int wakes_before = b.woken.wakes;
   b.pool.cancel(running);
   b.pool.cancel(queued);
@@ -154,6 +184,7 @@ TEST_CASE("a queued op is cancelled, a running or answered one is not") {
   REQUIRE(b.collect(1));
   CHECK(b.done[0] == &queued);
   CHECK(queued.result == -ECANCELED);
+  CHECK(b.pool.may_wait());
   g.let_go();
   REQUIRE(comes_true([&] { return b.woken.wakes > wakes_before + 1; }));
   b.pool.cancel(running);  // answered, not yet collected

@@ -1,5 +1,6 @@
 #include "conditions.hpp"
 
+#include <fmt/compile.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -70,7 +71,7 @@ tag_match match_field(std::string_view field, const validators* current, compari
 }  // namespace
 
 validators validators_of(const sluice::file_info& info) {
-  return {fmt::format("\"{:x}-{:x}-{:x}\"", info.inode, info.bytes,
+  return {fmt::format(FMT_COMPILE("\"{:x}-{:x}-{:x}\""), info.inode, info.bytes,
                       static_cast<std::uint64_t>(info.modified_ns)),
           floor_seconds(info.modified_ns)};
 }

@@ -1,4 +1,5 @@
 // GET and HEAD: a regular file, whole or one range of it, under conditions.
+#include <fmt/compile.h>
 #include <fmt/format.h>
 #include <time.h>
 
@@ -20,8 +21,8 @@ namespace sluiced {
 namespace {
 
 std::string fields_of(const validators& current) {
-  return fmt::format("ETag: {}\r\nLast-Modified: {}\r\nAccept-Ranges: bytes\r\n", current.etag,
-                     format_http_date(current.modified_seconds));
+  return fmt::format(FMT_COMPILE("ETag: {}\r\nLast-Modified: {}\r\nAccept-Ranges: bytes\r\n"),
+                     current.etag, format_http_date(current.modified_seconds));
 }
 
 byte_range wanted_range(const request& asked, const validators& current, std::uint64_t size) {
@@ -54,7 +55,8 @@ answer describe_file(const exchange& x, const sluice::file_info& info) {
   a.offset = range.offset;
   a.length = range.length;
   a.fields = fields_of(current);
-  fmt::format_to(std::back_inserter(a.fields), "Content-Type: {}\r\n", media_type_of(x.where.path));
+  fmt::format_to(std::back_inserter(a.fields), FMT_COMPILE("Content-Type: {}\r\n"),
+                 media_type_of(x.where.path));
   if (range.kind == range_kind::part) {
     a.status = 206;
     fmt::format_to(std::back_inserter(a.fields), "Content-Range: bytes {}-{}/{}\r\n", range.offset,

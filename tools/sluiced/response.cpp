@@ -1,5 +1,6 @@
 #include "response.hpp"
 
+#include <fmt/compile.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -71,12 +72,12 @@ std::string format_head(const answer& a, connection_field connection, std::int64
   std::string head;
   head.reserve(512);
   auto out = std::back_inserter(head);
-  fmt::format_to(out, "HTTP/1.1 {} {}\r\nDate: {}\r\n{}", a.status, reason_phrase(a.status),
-                 format_http_date(date_seconds), line_of(connection));
+  fmt::format_to(out, FMT_COMPILE("HTTP/1.1 {} {}\r\nDate: {}\r\n{}"), a.status,
+                 reason_phrase(a.status), format_http_date(date_seconds), line_of(connection));
   if (a.describes_file)
-    fmt::format_to(out, "Content-Length: {}\r\n", a.length);
+    fmt::format_to(out, FMT_COMPILE("Content-Length: {}\r\n"), a.length);
   else if (!has_no_content(a.status))
-    fmt::format_to(out, "Content-Length: {}\r\n", a.text.size());
+    fmt::format_to(out, FMT_COMPILE("Content-Length: {}\r\n"), a.text.size());
   if (!a.text.empty()) head.append("Content-Type: text/plain; charset=utf-8\r\n");
   head.append(a.fields).append("\r\n");
   return head;

@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include "http_date.hpp"
 
 namespace {
 
@@ -103,18 +102,6 @@ TEST_CASE("inode, size and time of change each make another entity tag") {
   CHECK(validators_of(info).etag == "\"2-1-59682f00\"");
   CHECK(validators_of(info).modified_seconds == 1);
   CHECK(validators_of({.bytes = 1, .inode = 2, .modified_ns = -1}).modified_seconds == -1);
-}
-
-TEST_CASE("the three forms of a date are understood, and one is written") {
-  CHECK(parse_http_date(at_change) == 784'111'777);
-  CHECK(parse_http_date("Sunday, 06-Nov-94 08:49:37 GMT") == 784'111'777);
-  CHECK(parse_http_date("Sun Nov  6 08:49:37 1994") == 784'111'777);
-  CHECK(format_http_date(784'111'777) == at_change);
-  for (const char* text : {"", "tomorrow", "Sun, 06 Nov 1994 08:49:37 CET",
-                           "Sun, 06 Nov 1994 08:49:37 GMT+1", "1994-11-06"}) {
-    CAPTURE(text);
-    CHECK_FALSE(parse_http_date(text));
-  }
 }
 
 }  // namespace

@@ -147,6 +147,10 @@ def out_of_order_goals(case):
                  None if written is None else written / 1024, least=256, of=' KiB')]
 
 
+def counted(number, noun):
+    return f'{number:,} {noun}' if number == 1 else f'{number:,} {noun}s'
+
+
 def relay_goals(case):
     found = []
     for connections in sorted({connections_of(r) for r in rows_of(case)}):
@@ -155,7 +159,7 @@ def relay_goals(case):
         haproxy = next((rows[way] for way in rows if way.startswith('HAProxy')), None)
         if ours is not None:
             theirs = None if haproxy is None else throughput(haproxy)
-            found.append(goal(f'relay, {connections} connections: at least 0.9 of HAProxy',
+            found.append(goal(f'relay, {counted(connections, "connection")}: at least 0.9 of HAProxy',
                               ratio(throughput(ours), theirs), least=0.9))
     return found
 

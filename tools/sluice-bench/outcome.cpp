@@ -31,15 +31,21 @@ void compare_to_limit(row& of, const limit& bound) {
   of.compared["of_limit.cpu"] = ratio(of.median_of("cpu_s_per_gib.process"), cpu);
 }
 
+// On disk, a durable row promises the same whether it went through the page cache or around it.
+bool same_place(const row& a, const row& b) {
+  const auto durable_on_disk = [](const row& r) {
+    return r.durable && (r.kept == storage::page_cache || r.kept == storage::direct);
+  };
+  return a.kept == b.kept || (durable_on_disk(a) && durable_on_disk(b));
+}
+
 // The fastest row of the same combination that is not ours, keeps its data in the same state of
 // storage and promises as much.
 const row* best_peer(const outcome& all, const row& ours) {
   const row* best = nullptr;
   for (const row& other : all.rows) {
     const bool comparable = !other.ours && other.peer != "sink" && same_combination(other, ours) &&
-                            other.durable == ours.durable &&
-                            (other.kept == storage::tmpfs) == (ours.kept == storage::tmpfs) &&
-                            (other.kept == storage::none) == (ours.kept == storage::none);
+                            other.durable == ours.durable && same_place(other, ours);
     if (!comparable || !other.median_of("mib_per_second")) continue;
     if (best == nullptr || *other.median_of("mib_per_second") > *best->median_of("mib_per_second"))
       best = &other;

@@ -92,6 +92,9 @@ sluice::task<sluice::result<void>> store_frames(const frame_service& s, sluice::
   if (!moved) co_return moved;
   const sluice::result<void> stored = co_await writer->flush();
   if (!stored) co_return stored;
+  // A row that says O_DIRECT must not be one of the page cache.
+  if (s.direct && writer->stats().direct_bytes == 0 && writer->stats().bytes > 0)
+    co_return sluice::fail(EOPNOTSUPP, "write", "the filesystem took nothing by O_DIRECT");
   sluice::publish_options how;
   how.wanted = sluice::durability::stored;
   co_return co_await sluice::publish(*file, *s.home, std::move(name), how);

@@ -33,6 +33,7 @@ enum class op_kind : std::uint8_t {
   writev,
   read_fixed,
   write_fixed,
+  writev_fixed,
   splice,
   sendfile,
   copy_file_range,
@@ -70,7 +71,7 @@ inline constexpr std::uint64_t op_no_offset = ~std::uint64_t{0};
 // they point to must live until the op has ended.
 struct op_request {
   op_kind kind = op_kind::park;
-  std::uint16_t buffer_index = 0;  // read_fixed, write_fixed, send_zc: the registered buffer
+  std::uint16_t buffer_index = 0;  // the registered buffer of *_fixed and send_zc
   std::uint32_t flags = 0;         // the flags word of the system call of that name
   int fd = -1;
   int fd2 = -1;

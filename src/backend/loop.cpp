@@ -19,7 +19,8 @@ namespace {
 constexpr std::uint16_t retries_max = 64;
 
 bool is_bulk_write(op_kind kind) {
-  return kind == op_kind::write || kind == op_kind::writev || kind == op_kind::write_fixed;
+  return kind == op_kind::write || kind == op_kind::writev || kind == op_kind::write_fixed ||
+         kind == op_kind::writev_fixed;
 }
 
 retry_rule rule_of(const op& o) { return row_of(o.request.kind).when_interrupted; }

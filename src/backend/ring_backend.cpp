@@ -82,15 +82,24 @@ ring_backend::~ring_backend() {
 // Files have the worker pool to fall back to; a ring that cannot wait for sockets is none for us.
 const char* ring_backend::find_operations(const kernel::capability_table& found,
                                           const std::vector<bool>& supported) {
+  const auto has = [&](const op_row& row) {
+    return row.opcode >= 0 && supported[static_cast<std::size_t>(row.opcode)] &&
+           !found.hidden(row_name(row));
+  };
   const char* lacking = nullptr;
   for (std::size_t i = 0; i < op_kind_count; ++i) {
     const op_row& row = row_of(static_cast<op_kind>(i));
+    const op_row& stand_in = row_of(row.stand_in);
     if (row.opcode < 0) continue;
-    in_ring_[i] = supported[static_cast<std::size_t>(row.opcode)] && !found.hidden(row_name(row));
+    if (has(row)) {
+      rows_[i] = &row;
+    } else if (has(stand_in)) {
+      rows_[i] = &stand_in;
+    }
     // A plain send stands in for one without a copy.
     const bool needed =
         row.by != carrier::worker && row.by != carrier::inline_call && row.kind != op_kind::send_zc;
-    if (needed && !in_ring_[i] && lacking == nullptr) lacking = row.name;
+    if (needed && rows_[i] == nullptr && lacking == nullptr) lacking = row.name;
   }
   return lacking;
 }
@@ -151,9 +160,9 @@ bool ring_backend::has_room(const op& o) const {
 }
 
 bool ring_backend::start(op& o) {
-  const bool in_ring = in_ring_[static_cast<std::size_t>(o.request.kind)];
+  const op_row* const row = rows_[static_cast<std::size_t>(o.request.kind)];
   const op_route route = o.request.route;
-  if (!in_ring || route == op_route::worker || route == op_route::loop_thread) {
+  if (row == nullptr || route == op_route::worker || route == op_route::loop_thread) {
     if (carrier_of(o.request) == carrier::worker) {
       if (!workers_.submit(o)) {
         o.result = -code::no_thread;  // the loop tries again, a bounded number of times
@@ -169,7 +178,7 @@ bool ring_backend::start(op& o) {
   if (!has_room(o)) return false;
   io_uring_sqe* sqe = entry();
   if (sqe == nullptr) return false;
-  row_of(o.request.kind).fill_sqe(o.request, *sqe);
+  row->fill_sqe(o.request, *sqe);
   if (route == op_route::ring_thread) sqe->flags |= IOSQE_ASYNC;
   io_uring_sqe_set_data64(sqe, reinterpret_cast<std::uint64_t>(&o));
   in_flight_ += completions_of(o);

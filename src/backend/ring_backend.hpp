@@ -18,6 +18,8 @@
 
 namespace sluice {
 
+struct op_row;
+
 class ring_backend final : public backend {
  public:
   // Makes the ring and tries what it can do, noting each find in `found`. The error is
@@ -71,7 +73,7 @@ class ring_backend final : public backend {
     kernel::epoll both;   // it and wake_fd_
   };
   std::optional<guest_fds> guest_;
-  std::array<bool, op_kind_count> in_ring_{};
+  std::array<const op_row*, op_kind_count> rows_{};  // what the ring does of each kind, null: none
   void (*tell_failure_)(void* context, std::string_view text) = nullptr;
   void* failure_context_ = nullptr;
   // Loop thread.

@@ -11,7 +11,8 @@
 namespace sluice::uapi {
 
 // include/uapi/linux/io_uring.h: opcodes after those of liburing 2.3.
-inline constexpr std::uint8_t op_ftruncate = 55;  // Linux 6.9
+inline constexpr std::uint8_t op_ftruncate = 55;     // Linux 6.9
+inline constexpr std::uint8_t op_writev_fixed = 61;  // Linux 6.15
 
 // include/uapi/linux/io_uring.h: a zero-copy send is asked to say in its notification whether the
 // kernel copied after all, Linux 6.2; and where in the result it says so.

@@ -7,6 +7,7 @@
 //   read write       data, length, offset, flags (RWF_*)
 //   readv writev     data = iovec array, length = count, offset, flags (RWF_*)
 //   read_fixed write_fixed  as read and write, buffer_index
+//   writev_fixed     as writev, buffer_index: every vector lies in that buffer, and none is empty
 //   splice           to fd at offset, from fd2 at offset2 (or op_no_offset), length, flags
 //                    (SPLICE_F_*)
 //   sendfile         to fd, from fd2 at offset2, length
@@ -28,39 +29,22 @@
 //   call             function, data
 #include "ops/table.hpp"
 
-#include <fcntl.h>
 #include <liburing.h>
-#include <linux/openat2.h>
 #include <poll.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 
-#include "kernel/sigpipe.hpp"
 #include "kernel/uapi.hpp"
+#include "ops/files.hpp"
+#include "ops/requests.hpp"
 
 namespace sluice {
 namespace {
 
-std::int64_t answer(long result) { return result < 0 ? -errno : result; }
-
-std::uint32_t clipped(std::uint64_t length) {
-  return static_cast<std::uint32_t>(std::min(length, op_bytes_max));
-}
-std::int64_t offset_of(const op_request& r) { return static_cast<std::int64_t>(r.offset); }
-int flags_of(const op_request& r) { return static_cast<int>(r.flags); }
-const iovec* vectors(const op_request& r) { return static_cast<const iovec*>(r.data); }
-// More vectors than the kernel takes at once are a short result like any other.
-unsigned vector_count(const op_request& r) {
-  return static_cast<unsigned>(std::min<std::uint64_t>(r.length, IOV_MAX));
-}
+using namespace ops;
 
 void fill_accept(const op_request& r, io_uring_sqe& sqe) {
   io_uring_prep_accept(&sqe, r.fd, nullptr, nullptr, flags_of(r));
@@ -123,160 +107,6 @@ void fill_send_zc(const op_request& r, io_uring_sqe& sqe) {
                               uapi::send_zc_report_usage, r.buffer_index);
 }
 
-void set_read_write_flags(const op_request& r, io_uring_sqe& sqe) { sqe.rw_flags = flags_of(r); }
-
-void fill_read(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_read(&sqe, r.fd, r.data, clipped(r.length), r.offset);
-  set_read_write_flags(r, sqe);
-}
-void fill_read_fixed(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_read_fixed(&sqe, r.fd, r.data, clipped(r.length), r.offset, r.buffer_index);
-  set_read_write_flags(r, sqe);
-}
-std::int64_t perform_read(const op_request& r) {
-  if (r.flags == 0) return answer(::pread(r.fd, r.data, clipped(r.length), offset_of(r)));
-  const iovec one{r.data, clipped(r.length)};
-  return answer(::preadv2(r.fd, &one, 1, offset_of(r), flags_of(r)));
-}
-
-void fill_write(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_write(&sqe, r.fd, r.data, clipped(r.length), r.offset);
-  set_read_write_flags(r, sqe);
-}
-void fill_write_fixed(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_write_fixed(&sqe, r.fd, r.data, clipped(r.length), r.offset, r.buffer_index);
-  set_read_write_flags(r, sqe);
-}
-std::int64_t perform_write(const op_request& r) {
-  if (r.flags == 0) return answer(::pwrite(r.fd, r.data, clipped(r.length), offset_of(r)));
-  const iovec one{r.data, clipped(r.length)};
-  return answer(::pwritev2(r.fd, &one, 1, offset_of(r), flags_of(r)));
-}
-
-void fill_readv(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_readv(&sqe, r.fd, vectors(r), vector_count(r), r.offset);
-  set_read_write_flags(r, sqe);
-}
-std::int64_t perform_readv(const op_request& r) {
-  return answer(
-      ::preadv2(r.fd, vectors(r), static_cast<int>(vector_count(r)), offset_of(r), flags_of(r)));
-}
-
-void fill_writev(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_writev(&sqe, r.fd, vectors(r), vector_count(r), r.offset);
-  set_read_write_flags(r, sqe);
-}
-std::int64_t perform_writev(const op_request& r) {
-  return answer(
-      ::pwritev2(r.fd, vectors(r), static_cast<int>(vector_count(r)), offset_of(r), flags_of(r)));
-}
-
-// splice(2), copy_file_range(2) and the ring say "no offset" with a null pointer, or -1.
-loff_t* place_of(std::uint64_t offset, loff_t& place) {
-  place = static_cast<loff_t>(offset);
-  return offset == op_no_offset ? nullptr : &place;
-}
-
-void fill_splice(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_splice(&sqe, r.fd2, static_cast<std::int64_t>(r.offset2), r.fd, offset_of(r),
-                       clipped(r.length), r.flags);
-}
-std::int64_t perform_splice(const op_request& r) {
-  loff_t from = 0;
-  loff_t to = 0;
-  kernel::sigpipe_guard no_signal;
-  const ssize_t moved = ::splice(r.fd2, place_of(r.offset2, from), r.fd, place_of(r.offset, to),
-                                 clipped(r.length), r.flags);
-  if (moved == static_cast<ssize_t>(clipped(r.length))) no_signal.raised_none();
-  return answer(moved);
-}
-
-// Waits for the disk, and for the socket unless that is non-blocking
-// (kernel-notes/sendfile_waits_by_socket_mode.md).
-std::int64_t perform_sendfile(const op_request& r) {
-  auto from = static_cast<off_t>(r.offset2);
-  kernel::sigpipe_guard no_signal;
-  const ssize_t moved = ::sendfile(r.fd, r.fd2, &from, clipped(r.length));
-  if (moved == static_cast<ssize_t>(clipped(r.length))) no_signal.raised_none();
-  return answer(moved);
-}
-
-// Waits for the disk. At most `length`, so that a cancel, which cannot interrupt it, is heard soon.
-std::int64_t perform_copy_file_range(const op_request& r) {
-  loff_t from = 0;
-  loff_t to = 0;
-  return answer(::copy_file_range(r.fd2, place_of(r.offset2, from), r.fd, place_of(r.offset, to),
-                                  clipped(r.length), 0));
-}
-
-void fill_openat2(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_openat2(&sqe, r.fd, r.path, static_cast<open_how*>(r.data));
-}
-std::int64_t perform_openat2(const op_request& r) {
-  return answer(::syscall(SYS_openat2, r.fd, r.path, r.data, sizeof(open_how)));
-}
-
-void fill_close(const op_request& r, io_uring_sqe& sqe) { io_uring_prep_close(&sqe, r.fd); }
-std::int64_t perform_close(const op_request& r) { return answer(::close(r.fd)); }
-
-void fill_fsync(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_fsync(&sqe, r.fd, r.flags);
-}
-std::int64_t perform_fsync(const op_request& r) {
-  return answer((r.flags & fsync_data_only) != 0 ? ::fdatasync(r.fd) : ::fsync(r.fd));
-}
-
-void fill_fallocate(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_fallocate(&sqe, r.fd, flags_of(r), offset_of(r), static_cast<off_t>(r.length));
-}
-std::int64_t perform_fallocate(const op_request& r) {
-  return answer(::fallocate(r.fd, flags_of(r), offset_of(r), static_cast<off_t>(r.length)));
-}
-
-void fill_ftruncate(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_rw(uapi::op_ftruncate, &sqe, r.fd, nullptr, 0, r.length);
-}
-std::int64_t perform_ftruncate(const op_request& r) {
-  return answer(::ftruncate(r.fd, static_cast<off_t>(r.length)));
-}
-
-void fill_statx(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_statx(&sqe, r.fd, r.path, flags_of(r), static_cast<unsigned>(r.length),
-                      static_cast<struct statx*>(r.data));
-}
-std::int64_t perform_statx(const op_request& r) {
-  return answer(::statx(r.fd, r.path, flags_of(r), static_cast<unsigned>(r.length),
-                        static_cast<struct statx*>(r.data)));
-}
-
-void fill_renameat2(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_renameat(&sqe, r.fd, r.path, r.fd2, r.path2, r.flags);
-}
-std::int64_t perform_renameat2(const op_request& r) {
-  return answer(::renameat2(r.fd, r.path, r.fd2, r.path2, r.flags));
-}
-
-void fill_linkat(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_linkat(&sqe, r.fd, r.path, r.fd2, r.path2, flags_of(r));
-}
-std::int64_t perform_linkat(const op_request& r) {
-  return answer(::linkat(r.fd, r.path, r.fd2, r.path2, flags_of(r)));
-}
-
-void fill_unlinkat(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_unlinkat(&sqe, r.fd, r.path, flags_of(r));
-}
-std::int64_t perform_unlinkat(const op_request& r) {
-  return answer(::unlinkat(r.fd, r.path, flags_of(r)));
-}
-
-void fill_mkdirat(const op_request& r, io_uring_sqe& sqe) {
-  io_uring_prep_mkdirat(&sqe, r.fd, r.path, static_cast<mode_t>(r.length));
-}
-std::int64_t perform_mkdirat(const op_request& r) {
-  return answer(::mkdirat(r.fd, r.path, static_cast<mode_t>(r.length)));
-}
-
 void fill_poll(const op_request& r, io_uring_sqe& sqe) {
   io_uring_prep_poll_add(&sqe, r.fd, r.flags);
 }
@@ -293,18 +123,6 @@ void fill_shutdown(const op_request& r, io_uring_sqe& sqe) {
   io_uring_prep_shutdown(&sqe, r.fd, flags_of(r));
 }
 std::int64_t perform_shutdown(const op_request& r) { return answer(::shutdown(r.fd, flags_of(r))); }
-
-// An error of write-back is told to the descriptor of syncfs once, and not at all where another has
-// heard of it before that descriptor was opened: so each file is asked as well. By then its pages
-// are written, and asking waits for nothing (kernel-notes/syncfs_error_per_descriptor.md).
-std::int64_t perform_syncfs(const op_request& r) {
-  if (::syncfs(r.fd) != 0) return -errno;
-  const auto* files = static_cast<const int*>(r.data);
-  for (std::uint64_t i = 0; i < r.length; ++i) {
-    if (::sync_file_range(files[i], 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE) != 0) return -errno;
-  }
-  return 0;
-}
 
 std::int64_t perform_call(const op_request& r) { return r.function(r.data); }
 
@@ -335,6 +153,8 @@ constexpr std::array<op_row, op_kind_count> rows{{
      carrier::worker, short_rule::resume, retry_rule::again},
     {op_kind::write_fixed, "write_fixed", IORING_OP_WRITE_FIXED, fill_write_fixed, perform_write,
      carrier::worker, short_rule::resume, retry_rule::again},
+    {op_kind::writev_fixed, "writev_fixed", uapi::op_writev_fixed, fill_writev_fixed,
+     perform_writev, carrier::worker, short_rule::resume, retry_rule::again, op_kind::writev},
     {op_kind::splice, "splice", IORING_OP_SPLICE, fill_splice, perform_splice, carrier::worker,
      short_rule::final, retry_rule::again},
     {op_kind::sendfile, "sendfile", -1, nullptr, perform_sendfile, carrier::worker,
@@ -382,12 +202,16 @@ constexpr bool rows_match_kinds() {
     if (static_cast<std::size_t>(rows[i].kind) != i) return false;
     if ((rows[i].opcode >= 0) != (rows[i].fill_sqe != nullptr)) return false;
     if ((rows[i].by == carrier::loop) != (rows[i].perform == nullptr)) return false;
+    const op_row& stand_in = rows[static_cast<std::size_t>(rows[i].stand_in)];
+    if (stand_in.stand_in != op_kind::park || stand_in.by == carrier::inline_call) return false;
   }
   return true;
 }
 static_assert(rows_match_kinds(), "a row per kind, in the order of op_kind");
 
-bool counts_vectors(op_kind kind) { return kind == op_kind::readv || kind == op_kind::writev; }
+bool counts_vectors(op_kind kind) {
+  return kind == op_kind::readv || kind == op_kind::writev || kind == op_kind::writev_fixed;
+}
 bool is_message(op_kind kind) { return kind == op_kind::recvmsg || kind == op_kind::sendmsg; }
 
 std::uint64_t bytes_in(const iovec* first, std::uint64_t count) {

@@ -46,6 +46,9 @@ struct op_row {
   carrier by;
   short_rule when_short;
   retry_rule when_interrupted;
+  // What a ring that lacks the opcode does with the same request, in its place; park: nothing, it
+  // goes to whoever `by` names.
+  op_kind stand_in = op_kind::park;
 };
 
 [[nodiscard]] const op_row& row_of(op_kind kind);

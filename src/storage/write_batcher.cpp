@@ -239,6 +239,7 @@ void write_batcher::collect(slot& w, stripe& s) {
   w.by = access_;
   w.pieces = 0;
   w.bytes = 0;
+  w.buffer_index = w.first->block.buffer_index();
   w.parts.clear();
   auto at = range_map::at(*s.unbegun);
   for (; at != s.leaving.end(); ++at) {
@@ -252,7 +253,7 @@ void write_batcher::collect(slot& w, stripe& s) {
     } else {
       break;
     }
-    w.last = &*at;
+    if (at->block.buffer_index() != w.buffer_index) w.buffer_index = -1;
     ++w.pieces;
     w.bytes += at->bytes;
   }
@@ -264,20 +265,16 @@ op_request write_batcher::request_of(slot& w) const {
   request.fd = w.by == access::direct ? target_.direct : target_.cached;
   request.route = write_route(w.by == access::direct);
   request.offset = w.first->offset;
+  const bool fixed = w.buffer_index >= 0;
+  if (fixed) request.buffer_index = static_cast<std::uint16_t>(w.buffer_index);
   if (w.parts.size() > 1) {
-    request.kind = op_kind::writev;
+    request.kind = fixed ? op_kind::writev_fixed : op_kind::writev;
     request.data = w.parts.data();
     request.length = w.parts.size();
-    return request;
-  }
-  request.kind = op_kind::write;
-  request.data = w.parts.front().iov_base;
-  request.length = w.bytes;
-  // Adjacent blocks may be of different registered buffers, and a fixed write is of one.
-  const std::int32_t buffer = w.first->block.buffer_index();
-  if (buffer >= 0 && w.last->block.buffer_index() == buffer) {
-    request.kind = op_kind::write_fixed;
-    request.buffer_index = static_cast<std::uint16_t>(buffer);
+  } else {
+    request.kind = fixed ? op_kind::write_fixed : op_kind::write;
+    request.data = w.parts.front().iov_base;
+    request.length = w.bytes;
   }
   return request;
 }
@@ -306,6 +303,7 @@ void write_batcher::count(const slot& w) {
   counters_.ops.add();
   counters_.bytes.add(w.bytes);
   if (w.pieces > 1) counters_.merged.add(w.pieces);
+  if (w.parts.size() > 1 && w.buffer_index >= 0) counters_.vectors_fixed.add();
   if (w.by == access::cached) return;
   stats_.direct_bytes += w.bytes;
   counters_.direct_bytes.add(w.bytes);

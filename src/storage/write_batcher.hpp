@@ -160,11 +160,11 @@ class write_batcher {
     write_batcher* owner = nullptr;
     stripe* of = nullptr;
     write_piece* first = nullptr;
-    write_piece* last = nullptr;
     std::size_t pieces = 0;
     std::uint64_t bytes = 0;
     access by = access::cached;
-    std::vector<iovec> parts;  // keeps its memory
+    std::int32_t buffer_index = -1;  // the registered buffer that all pieces lie in; -1: none
+    std::vector<iovec> parts;        // keeps its memory
   };
 
   [[nodiscard]] bool has_room_for(std::uint64_t bytes) const;

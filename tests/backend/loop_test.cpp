@@ -467,6 +467,7 @@ TEST_CASE("a write that moves nothing is an I/O error, a read that moves nothing
       row{receiving(), 0, 0},
       row{request_of(op_kind::write_fixed, 3, memory.data(), 100), 0, -EIO},
       row{request_of(op_kind::writev, 3, &part, 1), 0, -EIO},
+      row{request_of(op_kind::writev_fixed, 3, &part, 1), 0, -EIO},
       row{request_of(op_kind::read_fixed, 3, memory.data(), 100), 0, 0},
   };
   for (const row& r : rows) {

@@ -31,6 +31,13 @@ TEST_CASE("a fixed write of the pool needs no registered buffer") {
   r.buffer_index = 9;
   CHECK(b.run(r) == 4096);
   CHECK(back == bytes);
+  std::array<iovec, 2> parts{iovec{bytes.data() + 1000, 3096}, iovec{bytes.data(), 1000}};
+  r = request_of(op_kind::writev_fixed, file.get(), parts.data(), 2, 0);
+  r.buffer_index = 9;
+  CHECK(b.run(r) == 4096);
+  CHECK(b.run(request_of(op_kind::read, file.get(), back.data(), 4096, 0)) == 4096);
+  CHECK(support::is_pattern(std::span(back).first(3096), 30, 1000));
+  CHECK(support::is_pattern(std::span(back).subspan(3096), 30, 0));
 }
 
 }  // namespace suite

@@ -135,6 +135,70 @@ TEST_CASE("fixed writes and reads go through registered buffers, any part of the
   CHECK(run(op_kind::write_fixed, 3, 0, 10) == -EFAULT);  // an empty slot
 }
 
+namespace {
+
+// A ring with the capabilities but for those hidden, two neighbouring registered buffers of 8 KiB
+// at the indices 1 and 2, and a file.
+struct registered {
+  explicit registered(const char* hidden) : made(make_ring({.hidden = hidden}, counters)) {
+    REQUIRE(made.backend->open_buffer_table(4) == 0);
+    for (const unsigned i : {0U, 1U}) {
+      REQUIRE(made.backend->register_buffer(i + 1, {memory.data() + i * 8192, 8192}) == 0);
+    }
+  }
+  std::int64_t write(std::vector<iovec> parts, std::uint16_t index, std::uint64_t offset = 0) {
+    loop on(*made.backend, counters);
+    told_op o(request_of(op_kind::writev_fixed, file.get(), parts.data(), parts.size(), offset));
+    o.request.buffer_index = index;
+    on.start(o, nullptr);
+    while (o.times_told == 0) on.turn(100'000'000, 100);
+    return o.told;
+  }
+  iovec part(std::size_t from, std::size_t bytes) { return {memory.data() + from, bytes}; }
+
+  tuning::counters counters;
+  made_ring made;
+  std::vector<std::byte> memory = pattern(32, 0, 16384);
+  temp_dir dir;
+  kernel::unique_fd file{dir.open("file")};
+};
+
+}  // namespace
+
+TEST_CASE("vectors of one registered buffer are written, whoever carries them, in their order") {
+  struct row {
+    const char* hidden;
+    bool by_worker;
+  };
+  for (const row& r : {row{"", false}, row{"ring.op.writev_fixed", false},
+                       row{"ring.op.writev_fixed,ring.op.writev", true}}) {
+    CAPTURE(r.hidden);
+    registered b(r.hidden);
+    CHECK(b.write({b.part(5000, 3192), b.part(1, 999), b.part(5000, 10)}, 1, 100) == 4201);
+    CHECK((b.counters.pool.tasks.get() > 0) == r.by_worker);
+    const std::string content = b.dir.read("file");
+    const auto back = std::as_bytes(std::span(content));
+    REQUIRE(back.size() == 4301);
+    CHECK(support::is_pattern(back.subspan(100, 3192), 32, 5000));
+    CHECK(support::is_pattern(back.subspan(3292, 999), 32, 1));
+    CHECK(support::is_pattern(back.subspan(4291, 10), 32, 5000));
+  }
+}
+
+TEST_CASE("a vector outside of the registered buffer is refused where the ring knows the opcode") {
+  registered b("");
+  if (!b.made.found.present("ring.op.writev_fixed")) {
+    MESSAGE("skip: no IORING_OP_WRITEV_FIXED in this kernel");
+    return;
+  }
+  CHECK(b.write({b.part(0, 100), b.part(8192, 100)}, 1) == -EFAULT);
+  CHECK(b.write({b.part(8000, 193)}, 1) == -EFAULT);
+  CHECK(b.write({b.part(0, 100)}, 2) == -EFAULT);
+  CHECK(b.write({b.part(0, 100)}, 3) == -EFAULT);  // an empty slot
+  CHECK(b.dir.read("file").empty());
+  CHECK(b.write({b.part(8192, 100), b.part(8000 + 8192, 192)}, 2) == 292);
+}
+
 TEST_CASE("no more ops are in flight than the completion queue has room for") {
   bench b({.ring_entries = 8, .completion_entries = 16});
   std::vector<stream_pair> pairs;

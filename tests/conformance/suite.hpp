@@ -99,7 +99,7 @@ inline std::vector<setting> every_fallback() {
       "ring.op.openat2,ring.op.fallocate,ring.op.fsync,ring.op.close";
   const std::string data_by_worker =
       "ring.op.read,ring.op.write,ring.op.readv,ring.op.writev,ring.op.read_fixed,"
-      "ring.op.write_fixed";
+      "ring.op.write_fixed,ring.op.writev_fixed";
   std::vector<setting> all;
   for (const auto& [backend, hidden] :
        std::initializer_list<std::pair<const char*, std::string>>{{"ring", "registered_buffers"},

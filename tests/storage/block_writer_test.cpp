@@ -288,6 +288,25 @@ TEST_CASE("the fallbacks of the engine change nothing but how it is done") {
   }
 }
 
+TEST_CASE("vectors of one registered buffer are written alike where the kernel lacks the call") {
+  if (!support::has_backend("ring")) return;
+  const std::string here = std::filesystem::current_path().string();
+  for (const char* hidden : {"", "ring.op.writev_fixed"}) {
+    const setting on{hidden, "ring", here, takes_direct(here), hidden};
+    CAPTURE(on.name);
+    // One slice of the arena, so that all blocks lie in one registered buffer.
+    world w(on, {{"sluice.memory.arena_bytes", "2M"}, {"sluice.memory.block_bytes", "16K"}});
+    sluice::file into = opened(w, "file");
+    block_writer writer = writer_of(w, into, {.merge_bytes = 128 * kib, .delay = 10s});
+    for (const std::uint64_t i : {5U, 3U, 1U, 7U, 0U, 2U, 4U, 6U})
+      CHECK(post_pattern(w, writer, i * payload, payload) == 0);
+    CHECK(w.run(flush(writer)) == 0);
+    CHECK(support::is_pattern(content_of(w.at("file")), 1, 0));
+    CHECK(writer.stats().ops == 1);
+    CHECK(w.counter("sluice.write.vectors_fixed") == 1);
+  }
+}
+
 TEST_CASE("flows that share every merged write each see their own bytes") {
   constexpr std::uint64_t region = 4 * mib;
   for (const setting& on : every_setting()) {

@@ -71,19 +71,31 @@ struct bench {
     std::fill_n(block.data() + at, bytes, static_cast<std::byte>(++fill));
     return batcher->post(block, std::as_bytes(block.bytes()).subspan(at, bytes), offset);
   }
+  // The same, of a block that lies in a registered buffer.
+  int post_registered(std::uint64_t offset, std::uint32_t bytes, std::int32_t buffer_index) {
+    const lease block = blocks.try_take();
+    REQUIRE(block);
+    blocks.share(block.data());
+    lease of_buffer(&blocks, block.data(), block.size(), buffer_index);
+    const auto own = std::as_bytes(block.bytes()).first(bytes);
+    return batcher->post(of_buffer, own, offset);
+  }
   // What the backend has now, the oldest first.
   std::vector<written> under_way() {
     turns();
     std::vector<written> all;
     for (const op* o : backend.held()) {
       const op_request& r = o->request;
-      all.push_back({r.fd, r.kind, r.offset, bytes_of(*o),
-                     r.kind == op_kind::writev ? r.length : std::uint64_t{1}});
+      all.push_back(
+          {r.fd, r.kind, r.offset, bytes_of(*o), is_vector(r) ? r.length : std::uint64_t{1}});
     }
     return all;
   }
+  static bool is_vector(const op_request& r) {
+    return r.kind == op_kind::writev || r.kind == op_kind::writev_fixed;
+  }
   static std::uint64_t bytes_of(const op& o) {
-    if (o.request.kind != op_kind::writev) return o.request.length;
+    if (!is_vector(o.request)) return o.request.length;
     std::uint64_t bytes = 0;
     const auto* parts = static_cast<const iovec*>(o.request.data);
     for (std::uint64_t i = 0; i < o.request.length; ++i) bytes += parts[i].iov_len;
@@ -145,6 +157,48 @@ TEST_CASE("adjacent memory shares a vector") {
     CHECK(b.batcher->post(part, bytes, i * 4 * kib) == 0);
   }
   CHECK(b.under_way() == std::vector<written>{{cached, op_kind::write, 0, merge, 1}});
+}
+
+TEST_CASE("blocks of one registered buffer are one write from it, blocks of two are not") {
+  bench b{{.depth = 4}};
+  struct row {
+    std::array<std::int32_t, 4> of;  // the buffers of the blocks, by their offset
+    op_kind kind;
+  };
+  const std::array rows{
+      row{{7, 7, 7, 7}, op_kind::writev_fixed}, row{{7, 7, 7, 8}, op_kind::writev},
+      row{{8, 7, 7, 8}, op_kind::writev},       row{{-1, 7, 7, 7}, op_kind::writev},
+      row{{7, 7, -1, 7}, op_kind::writev},      row{{-1, -1, -1, -1}, op_kind::writev},
+      row{{0, 0, 0, 0}, op_kind::writev_fixed},
+  };
+  for (const row& r : rows) {
+    CAPTURE(r.of);
+    for (const std::uint64_t i : {2U, 0U, 3U, 1U}) {
+      CHECK(b.post_registered(i * 4 * kib, 4 * kib, r.of[i]) == 0);
+    }
+    CHECK(b.under_way() == std::vector<written>{{cached, r.kind, 0, merge, 4}});
+    if (r.kind == op_kind::writev_fixed) {
+      CHECK(b.backend.held().front()->request.buffer_index == r.of[0]);
+    }
+    b.answer();
+  }
+  CHECK(b.counters.write.vectors_fixed.get() == 2);
+  CHECK(b.counters.write.ops.get() == rows.size());
+  b.post_registered(0, merge, 3);
+  CHECK(b.under_way() == std::vector<written>{{cached, op_kind::write_fixed, 0, merge, 1}});
+}
+
+TEST_CASE("a short write from a registered buffer goes on from it") {
+  bench b{{.depth = 4}};
+  for (std::uint64_t i = 0; i < 4; ++i) b.post_registered(i * 4 * kib, 4 * kib, 5);
+  CHECK(b.under_way().size() == 1);
+  b.answer(5000);
+  CHECK(b.under_way() ==
+        std::vector<written>{{cached, op_kind::writev_fixed, 5000, merge - 5000, 3}});
+  CHECK(b.backend.held().front()->request.buffer_index == 5);
+  b.answer();
+  CHECK(b.batcher->stats().bytes == merge);
+  CHECK(b.counters.write.vectors_fixed.get() == 1);
 }
 
 TEST_CASE("a block that lies in several stripes is cut at their borders") {

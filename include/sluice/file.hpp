@@ -78,6 +78,9 @@ class SLUICE_API file {
   // durable. Shares its sync with other files that are being published (sluice.commit.grouping).
   // Errors as commit.
   [[nodiscard]] task<result<void>> commit_to_publish(modified when = modified::as_written);
+  // Dates the file by this moment, to the nanosecond, as modified::now does. Any thread, but may
+  // wait for the disk: for a worker. Errors of futimens(2).
+  [[nodiscard]] result<void> touch() const;
   // Closes and waits for it. The destructor does the same without waiting.
   [[nodiscard]] task<result<void>> close();
 
@@ -114,7 +117,10 @@ class SLUICE_API directory {
   [[nodiscard]] task<result<file>> create();
   // Removes the name of a regular file, durably when it returns. EISDIR for a directory.
   [[nodiscard]] task<result<void>> remove(std::string path);
-  // Makes names created, replaced and removed in it so far durable.
+  // Makes names created, replaced and removed in it so far durable. code::durability_unknown when
+  // a sync fails, and from then on when another one failed on that filesystem since this directory
+  // was opened, until the suspicion is cleared (engine::clear_suspects): the kernel tells an error
+  // once, perhaps to somebody else (kernel-notes/failed_sync_is_told_once.md).
   [[nodiscard]] task<result<void>> sync();
 
   [[nodiscard]] int fd() const { return fd_; }
@@ -122,9 +128,10 @@ class SLUICE_API directory {
   [[nodiscard]] engine_core& core() const { return *core_; }
 
  private:
-  directory(engine_core& on, int fd) : core_(&on), fd_(fd) {}
+  directory(engine_core& on, int fd);
   engine_core* core_ = nullptr;
   int fd_ = -1;
+  std::uint64_t losses_before_ = 0;  // syncs lost before it was opened
 };
 
 enum class existing_name : std::uint8_t {

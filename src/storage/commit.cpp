@@ -54,14 +54,19 @@ task<result<void>> file::commit_to_publish(modified when) {
   co_return co_await sluice::commit_to_publish(*state_, *inode, when);
 }
 
-task<result<void>> sync_directory(engine_core& core, int directory_fd) {
+task<result<void>> sync_directory(engine_core& core, int directory_fd,
+                                  std::uint64_t losses_before) {
   core.counters().commit.waiters.add();
   const result<kernel::inode_info> inode = kernel::inode_of(directory_fd);
   if (!inode) co_return std::unexpected(inode.error());
-  committer::turn_await turn(committer_of(core),
-                             {lane_kind::directory, inode->device, inode->inode});
+  committer& with = committer_of(core);
+  committer::turn_await turn(with, {lane_kind::directory, inode->device, inode->inode});
   turn.wait.fd = directory_fd;
-  co_return verdict_on_sync(co_await turn, "fsync of the directory");
+  const result<void> synced = verdict_on_sync(co_await turn, "fsync of the directory");
+  if (synced && with.lost_since(losses_before, inode->device)) {
+    co_return fail(code::durability_unknown, "fsync of the directory", "another was told");
+  }
+  co_return synced;
 }
 
 }  // namespace sluice

@@ -1,6 +1,8 @@
 // Making completed writes and names durable; each wait is shared with others by the committer.
 #pragma once
 
+#include <cstdint>
+
 #include "kernel/file_info.hpp"
 #include "sluice/file.hpp"
 #include "sluice/result.hpp"
@@ -12,8 +14,11 @@ class engine_core;
 struct file_state;
 
 // fsync of a directory: makes its names durable. code::durability_unknown when the kernel says no.
-// The descriptor stays open until the answer.
-[[nodiscard]] task<result<void>> sync_directory(engine_core& core, int directory_fd);
+// Also where another sync of that filesystem was lost since there were `losses_before`
+// (committer::losses): the kernel tells a descriptor once, and others may share it. The descriptor
+// stays open until the answer.
+[[nodiscard]] task<result<void>> sync_directory(engine_core& core, int directory_fd,
+                                                std::uint64_t losses_before);
 
 // file::commit, for who has no `file` at hand.
 [[nodiscard]] task<result<void>> commit_writes(file_state& state);

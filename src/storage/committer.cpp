@@ -50,6 +50,39 @@ sync_lane& committer::lane_of(const lane_key& key) {
   return lanes_.insert(found, std::move(node))->second;
 }
 
+committer::solo::solo(committer& on, const kernel::inode_info& directory)
+    : on_(on), in_(on.entered({lane_kind::directory, directory.device, directory.inode})) {
+  ++on_.solos_;
+}
+
+committer::solo::~solo() {
+  --on_.solos_;
+  --in_.solos;
+  const auto held_back = on_.lanes_.find(in_.key);
+  if (in_.solos == 0 && held_back != on_.lanes_.end()) held_back->second.resume();
+}
+
+committer::solo_directory& committer::entered(const lane_key& key) {
+  solo_directory* free = nullptr;
+  for (solo_directory& d : solo_directories_) {
+    if (d.solos == 0) {
+      free = &d;
+    } else if (d.key == key) {
+      ++d.solos;
+      return d;
+    }
+  }
+  if (free == nullptr) free = &solo_directories_.emplace_back();
+  free->key = key;
+  free->solos = 1;
+  return *free;
+}
+
+bool committer::may_begin(const sync_lane& l) {
+  return std::ranges::none_of(
+      solo_directories_, [&l](const solo_directory& d) { return d.solos > 0 && d.key == l.key(); });
+}
+
 void committer::idle(sync_lane& l) { spare_.push_back(lanes_.extract(l.key())); }
 
 lane_key committer::data_lane(const file_state& of, const kernel::inode_info& inode) {
@@ -99,9 +132,15 @@ bool committer::is_for_solo(std::uint64_t workers) const {
 // (kernel-notes/failed_sync_is_told_once.md).
 void committer::lose_trust(int fd, int failure) {
   if (knobs_.on_failure == tuning::sync_failure_choice::fail_engine) failed_ = true;
+  ++losses_;
   const result<kernel::inode_info> inode = kernel::inode_of(fd);
-  if (!inode || std::ranges::find(suspects_, inode->device) != suspects_.end()) return;
-  suspects_.push_back(inode->device);
+  if (!inode) return;
+  const auto known = std::ranges::find(suspects_, inode->device, &suspect::device);
+  if (known != suspects_.end()) {
+    known->last_loss = losses_;
+    return;
+  }
+  suspects_.push_back({inode->device, losses_});
   counters_.commit.suspects.set(suspects_.size());
   warn_("a sync failed (" + std::string(code_name(failure)) + ") on the filesystem of device " +
         std::to_string(major(inode->device)) + ":" + std::to_string(minor(inode->device)) +
@@ -113,7 +152,13 @@ int committer::refusal() const { return failed_ ? code::engine_failed : 0; }
 
 int committer::refusal(std::uint64_t device) const {
   if (failed_) return code::engine_failed;
-  return std::ranges::find(suspects_, device) != suspects_.end() ? code::filesystem_suspect : 0;
+  const auto found = std::ranges::find(suspects_, device, &suspect::device);
+  return found != suspects_.end() ? code::filesystem_suspect : 0;
+}
+
+bool committer::lost_since(std::uint64_t number, std::uint64_t device) const {
+  const auto found = std::ranges::find(suspects_, device, &suspect::device);
+  return found != suspects_.end() && found->last_loss > number;
 }
 
 std::size_t committer::clear_suspects() {

@@ -10,10 +10,14 @@
 //   a directory  lane_kind::directory: publishes, removals and new directories share its sync
 #pragma once
 
+#include <atomic>
 #include <coroutine>
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -62,16 +66,28 @@ class committer final : public engine_part, private lane_host {
   // Starts the parked op and has it wait in the lane of that key.
   void join(const lane_key& key, lane_wait& w, scope* task_scope);
 
-  // Held by a publish that does all of its work at once, beside the lanes.
+  // A directory that solo publishes are under way in.
+  struct solo_directory {
+    lane_key key;
+    std::size_t solos = 0;
+    std::mutex one_sync;                     // held by a worker while it syncs the directory
+    std::atomic<std::uint64_t> failures{0};  // of these syncs; counted while it is held
+  };
+  // Held by a publish that does all of its work at once, beside the lanes. Of a directory one sync
+  // runs at a time, be it of a solo or of a lane: on a filesystem without a journal one that comes
+  // second finds nothing left to write and does not wait for the first
+  // (kernel-notes/failed_sync_is_told_once.md).
   class [[nodiscard]] solo {
    public:
-    explicit solo(committer& on) : on_(on) { ++on_.solos_; }
+    solo(committer& on, const kernel::inode_info& directory);
     solo(const solo&) = delete;
     solo& operator=(const solo&) = delete;
-    ~solo() { --on_.solos_; }
+    ~solo();
+    [[nodiscard]] solo_directory& in() const { return in_; }
 
    private:
     committer& on_;
+    solo_directory& in_;
   };
   // Whether a publish is better off by itself than in the lanes (sluice.commit.solo_max): few are
   // under way, and a hand-over from lane to lane costs each more than sharing saves. At most
@@ -89,6 +105,12 @@ class committer final : public engine_part, private lane_host {
   [[nodiscard]] int refusal() const;
   // Whether refusal(device) can be anything but 0.
   [[nodiscard]] bool refuses_somewhere() const { return failed_ || !suspects_.empty(); }
+  // Numbers lost syncs, from 1; 0 while there were none.
+  [[nodiscard]] std::uint64_t losses() const { return losses_; }
+  // Whether one on that filesystem came after that number. Then no sync that says yes vouches for
+  // what was changed before: the error may have been told to the other one alone. Forgotten when
+  // suspects are cleared.
+  [[nodiscard]] bool lost_since(std::uint64_t number, std::uint64_t device) const;
   // Lets suspect filesystems be published on again; how many there were.
   std::size_t clear_suspects();
 
@@ -98,9 +120,16 @@ class committer final : public engine_part, private lane_host {
     const char* distrust = nullptr;  // why syncfs is not enough there; null: it is
   };
 
+  struct suspect {
+    std::uint64_t device = 0;
+    std::uint64_t last_loss = 0;
+  };
+
   void served(const op_request& by, const lane_wait& first, std::int64_t outcome) override;
+  [[nodiscard]] bool may_begin(const sync_lane& l) override;
   void idle(sync_lane& l) override;
   sync_lane& lane_of(const lane_key& key);
+  solo_directory& entered(const lane_key& key);
   [[nodiscard]] const filesystem& filesystem_of(int fd, std::uint64_t device);
   void lose_trust(int fd, int failure);
 
@@ -111,9 +140,11 @@ class committer final : public engine_part, private lane_host {
   std::map<lane_key, sync_lane> lanes_;
   std::vector<std::map<lane_key, sync_lane>::node_type> spare_;  // so that nothing is allocated
   std::vector<filesystem> filesystems_;                          // seen so far
-  std::vector<std::uint64_t> suspects_;
+  std::vector<suspect> suspects_;
+  std::uint64_t losses_ = 0;
   bool failed_ = false;
   std::uint64_t solos_ = 0;
+  std::deque<solo_directory> solo_directories_;  // those without solos are for others
 };
 
 // The engine's, made when first asked for.

@@ -66,8 +66,9 @@ task<result<void>> make_directory(engine_core& core, int parent_fd, const std::s
 
 // A name in a directory has changed. A sync that was not carried out, cancelled for one, leaves the
 // change as unknown as one that failed, and ECANCELED would say that nothing had happened.
-task<result<void>> sync_change(engine_core& core, int directory_fd, const char* where) {
-  const result<void> synced = co_await sync_directory(core, directory_fd);
+task<result<void>> sync_change(engine_core& core, int directory_fd, std::uint64_t losses_before,
+                               const char* where) {
+  const result<void> synced = co_await sync_directory(core, directory_fd, losses_before);
   if (synced || synced.error().code == code::durability_unknown) co_return synced;
   co_return fail(code::durability_unknown, "fsync of the directory", where);
 }
@@ -75,6 +76,7 @@ task<result<void>> sync_change(engine_core& core, int directory_fd, const char* 
 // The parent is synced whoever made the directory: one that is found may be so new that the sync of
 // who made it is still to come.
 task<result<kernel::unique_fd>> enter_or_make(engine_core& core, int parent_fd, std::string name) {
+  const std::uint64_t losses_before = committer_of(core).losses();
   result<kernel::unique_fd> there = co_await open_beneath(core, parent_fd, name, directory_flags);
   if (!there) {
     if (there.error().code != ENOENT) co_return there;
@@ -83,7 +85,8 @@ task<result<kernel::unique_fd>> enter_or_make(engine_core& core, int parent_fd, 
     there = co_await open_beneath(core, parent_fd, name, directory_flags);
     if (!there) co_return there;
   }
-  const result<void> synced = co_await sync_change(core, parent_fd, "parent directory");
+  const result<void> synced =
+      co_await sync_change(core, parent_fd, losses_before, "parent directory");
   if (!synced) co_return std::unexpected(synced.error());
   co_return there;
 }
@@ -124,12 +127,16 @@ task<result<file>> create_named(engine_core& core, kernel::unique_fd parent) {
 
 }  // namespace
 
+directory::directory(engine_core& on, int fd)
+    : core_(&on), fd_(fd), losses_before_(committer_of(on).losses()) {}
+
 directory::directory(directory&& other) noexcept
-    : core_(other.core_), fd_(std::exchange(other.fd_, -1)) {}
+    : core_(other.core_), fd_(std::exchange(other.fd_, -1)), losses_before_(other.losses_before_) {}
 
 directory& directory::operator=(directory&& other) noexcept {
   std::swap(core_, other.core_);
   std::swap(fd_, other.fd_);
+  std::swap(losses_before_, other.losses_before_);
   return *this;
 }
 
@@ -233,9 +240,10 @@ task<result<void>> directory::remove(std::string path) {
   op_await removing(core_->loop(), request);
   const result<std::size_t> removed = co_await removing;
   if (!removed) co_return fail(removed.error().code, "unlinkat", "remove");
-  co_return co_await sync_change(*core_, parent->fd(), "remove: the name is gone");
+  co_return co_await sync_change(*core_, parent->fd(), parent->losses_before_,
+                                 "remove: the name is gone");
 }
 
-task<result<void>> directory::sync() { return sync_directory(*core_, fd_); }
+task<result<void>> directory::sync() { return sync_directory(*core_, fd_, losses_before_); }
 
 }  // namespace sluice

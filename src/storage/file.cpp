@@ -8,6 +8,7 @@
 
 #include "kernel/socket.hpp"
 #include "storage/file_state.hpp"
+#include "storage/naming.hpp"
 #include "storage/reserve.hpp"
 
 namespace sluice {
@@ -67,6 +68,12 @@ result<file_info> file::info() const {
   const result<kernel::inode_info> inode = kernel::inode_of(fd());
   if (!inode) return std::unexpected(inode.error());
   return file_info{inode->bytes, inode->inode, inode->modified_ns};
+}
+
+result<void> file::touch() const {
+  const int refusal = date_now(fd());
+  if (refusal != 0) return fail(refusal, "futimens", "touch");
+  return {};
 }
 
 op_await file::read(std::span<std::byte> into, std::uint64_t offset) {

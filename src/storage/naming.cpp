@@ -67,11 +67,11 @@ int link_temporary(naming& n) {
 
 }  // namespace
 
-void date_now(int fd) {
+int date_now(int fd) {
   timespec now{};
-  if (::clock_gettime(CLOCK_REALTIME, &now) != 0) return;
+  if (::clock_gettime(CLOCK_REALTIME, &now) != 0) return errno;
   const timespec access_and_change[2] = {{0, UTIME_OMIT}, now};
-  [[maybe_unused]] const int refusal = ::futimens(fd, access_and_change);
+  return ::futimens(fd, access_and_change) == 0 ? 0 : errno;
 }
 
 int name_file(naming& n) {

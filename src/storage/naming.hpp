@@ -25,7 +25,7 @@ struct naming {
 // existing_name::keep; what linkat(2) and renameat2(2) say. Any thread.
 [[nodiscard]] int name_file(naming& n);
 
-// modified::now of an open file. A filesystem that refuses keeps its time.
-void date_now(int fd);
+// modified::now of an open file: 0, or an errno, and it keeps its time.
+int date_now(int fd);
 
 }  // namespace sluice

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <mutex>
 #include <string>
 #include <utility>
 
@@ -61,8 +62,9 @@ result<void> named_and_synced(const result<void>& synced) {
 struct solo_publish {
   naming name;
   modified when = modified::as_written;
-  // What each step said, 0 or an errno; those after one that failed are not taken.
+  committer::solo_directory* in = nullptr;
   bool begun = false;
+  // What each step said, 0 or an errno; those after one that failed are not taken.
   int data_failure = 0;
   int name_failure = 0;
   int directory_failure = 0;
@@ -70,22 +72,33 @@ struct solo_publish {
 
 int errno_of(int returned) { return returned == 0 ? 0 : errno; }
 
+// The syncs of a directory take turns (committer::solo_directory), and one that says yes after
+// another failed vouches for no name given before: its block may have gone with the other.
+int sync_in_turn(int directory_fd, committer::solo_directory& in, std::uint64_t before) {
+  const std::lock_guard turn(in.one_sync);
+  const int failure = errno_of(::fsync(directory_fd));
+  if (failure != 0) ++in.failures;
+  return failure == 0 && in.failures != before ? EIO : failure;
+}
+
 // The call itself does not fail: what a sync said must not look like an interrupted call, which is
 // repeated.
 std::int64_t publish_on_worker(void* context) {
   auto& p = *static_cast<solo_publish*>(context);
   p.begun = true;
+  const std::uint64_t failures = p.in->failures;
   if (p.when == modified::now) date_now(p.name.file_fd);
   p.data_failure = errno_of(::fdatasync(p.name.file_fd));
   if (p.data_failure != 0) return 0;
   p.name_failure = name_file(p.name);
   if (p.name_failure != 0) return 0;
-  p.directory_failure = errno_of(::fsync(p.name.directory_fd));
+  p.directory_failure = sync_in_turn(p.name.directory_fd, *p.in, failures);
   return 0;
 }
 
 result<void> published_solo(file_state& state, const solo_publish& p, int directory_fd) {
   committer& with = committer_of(state.core);
+  state.core.counters().commit.waiters.add();
   with.note_sync(state.fd.get(), -p.data_failure);
   if (p.data_failure != 0) {
     state.durability_lost = true;
@@ -102,12 +115,12 @@ result<void> published_solo(file_state& state, const solo_publish& p, int direct
 
 task<result<void>> publish_solo(file_state& state, int directory_fd, const std::string& last_name,
                                 const publish_options& options) {
-  state.core.counters().commit.waiters.add();
-  if (state.durability_lost)
-    co_return fail(code::durability_unknown, "fdatasync", "publish: an earlier sync failed");
-  const committer::solo held(committer_of(state.core));
+  const result<kernel::inode_info> directory_inode = kernel::inode_of(directory_fd);
+  if (!directory_inode) co_return std::unexpected(directory_inode.error());
+  const committer::solo held(committer_of(state.core), *directory_inode);
   solo_publish all{.name = naming_of(state, directory_fd, last_name, options.existing),
-                   .when = options.when};
+                   .when = options.when,
+                   .in = &held.in()};
   op_await working(state.core.loop(), call_of(publish_on_worker, &all));
   const result<std::size_t> done = co_await working;
   take_back(state, all.name);
@@ -154,7 +167,7 @@ task<result<void>> publish(file& of, directory& in, std::string last_name,
   if (!sound) co_return sound;
   const bool durable = options.wanted == durability::durable;
   const std::uint64_t workers = state.core.values().pool.threads / 2;
-  if (durable && committer_of(state.core).is_for_solo(workers)) {
+  if (durable && !state.durability_lost && committer_of(state.core).is_for_solo(workers)) {
     co_return co_await publish_solo(state, in.fd(), last_name, options);
   }
   if (durable) {

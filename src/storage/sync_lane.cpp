@@ -67,7 +67,7 @@ void sync_lane::go_on() {
     waiting_count_ = 0;
     waiting_bytes_ = 0;
     host_.idle(*this);
-  } else {
+  } else if (host_.may_begin(*this)) {
     begin();
   }
 }

@@ -60,6 +60,8 @@ class lane_host {
  public:
   // What has served `first` and those with it ended with `outcome`: >= 0 or -errno.
   virtual void served(const op_request& by, const lane_wait& first, std::int64_t outcome) = 0;
+  // False: what runs beside the lanes must end first; then sync_lane::resume.
+  [[nodiscard]] virtual bool may_begin(const sync_lane& l) = 0;
   // Nobody waits and nothing runs: the lane may serve another key.
   virtual void idle(sync_lane& l) = 0;
 
@@ -76,6 +78,9 @@ class sync_lane {
 
   // `w` is parked and on no list.
   void join(lane_wait& w);
+
+  // After the host has held it back.
+  void resume() { consider(); }
 
   [[nodiscard]] const lane_key& key() const { return key_; }
   // While idle only.

@@ -157,16 +157,17 @@ inline void mount_btrfs_with_quota(const std::string& at, std::size_t quota) {
 
 // ext4 in a file on a tmpfs of `bytes`, which is too small for all of it: a disk that takes writes
 // until fill_disk_below, and answers them with errors from then on.
-inline void mount_ext4_on_little(const std::string& at, std::size_t bytes) {
+inline void mount_ext4_on_little(const std::string& at, std::size_t bytes,
+                                 const std::string& mkfs_options = "") {
   mounts_of_its_own();
   const std::string below = at + ".below";
   const std::string commands = "PATH=$PATH:/usr/sbin:/sbin; mkdir '" + below +
                                "' && mount -t tmpfs -o size=" + std::to_string(bytes) + " none '" +
                                below + "' && truncate -s " + std::to_string(4 * bytes) + " '" +
-                               below + "/image' && mkfs.ext4 -q -m 0 '" + below +
-                               "/image' >/dev/null 2>&1 && mount -o loop '" + below + "/image' '" +
-                               at + "' 2>/dev/null && rm -r '" + at + "/lost+found' && sync -f '" +
-                               at + "'";
+                               below + "/image' && mkfs.ext4 -q -m 0 " + mkfs_options + " '" +
+                               below + "/image' >/dev/null 2>&1 && mount -o loop '" + below +
+                               "/image' '" + at + "' 2>/dev/null && rm -r '" + at +
+                               "/lost+found' && sync -f '" + at + "'";
   if (std::system(commands.c_str()) != 0) throw cannot_show{"ext4 on tmpfs cannot be mounted here"};
 }
 

@@ -11,7 +11,8 @@ using namespace conformance;
 namespace code = sluice::code;
 
 constexpr std::size_t mib = 1 << 20;
-constexpr std::size_t files = 8;
+constexpr std::size_t files = 32;
+constexpr std::size_t together = 4;
 
 struct prepared {
   sluice::directory in;
@@ -44,6 +45,14 @@ sluice::task<int> publish_one(prepared& p, std::size_t number) {
 sluice::task<int> commit_one(prepared& p) {
   const sluice::result<void> done = co_await p.made[0].commit();
   co_return done ? 0 : done.error().code;
+}
+
+// Opens another directory to publish in.
+sluice::task<int> enter(sluice::engine& e, std::filesystem::path folder, prepared& p) {
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+  if (!in) co_return in.error().code;
+  p.in = std::move(*in);
+  co_return 0;
 }
 
 sluice::task<int> create_one(prepared& p) {
@@ -108,7 +117,59 @@ void fail_in(const std::string& backend, const std::string& grouping, const char
   });
 }
 
+// Publishes some at once in a directory no block of which the disk can take: nobody's name is
+// durable, whoever hears of it first.
+void publish_where_no_name_is_kept(world& w, prepared& p, std::size_t round) {
+  const std::filesystem::path folder = w.folder().path() / std::to_string(round);
+  REQUIRE(std::filesystem::create_directory(folder));
+  REQUIRE(w.run(enter(w.engine(), folder, p)) == 0);
+  std::vector<int> codes;
+  for (std::size_t i = 0; i < together; ++i) {
+    w.engine().start(publish_one(p, round * together + i), [&codes](int c) { codes.push_back(c); });
+  }
+  w.until([&codes] { return codes.size() == together; });
+  CHECK(std::ranges::count(codes, 0) == 0);
+  CHECK(std::ranges::count(codes, code::durability_unknown) > 0);
+  CHECK(w.engine().clear_suspects() == 1);
+}
+
+void fail_directories_in(const std::string& backend, const std::string& solo_max,
+                         const char* count_max) {
+  CAPTURE(backend);
+  CAPTURE(solo_max);
+  const std::unique_ptr<support::temp_dir> parent =
+      temp_dir_in(std::filesystem::current_path().string());
+  const std::string root = parent->at("disk");
+  REQUIRE(std::filesystem::create_directory(root));
+  faults::in_child([&] {
+    // Without a journal an error ends nothing, and is told once by each descriptor.
+    faults::mount_ext4_on_little(root, 16 * mib, "-O ^has_journal -b 4096");
+    world w({backend, backend, root, true, ""}, {{"sluice.commit.solo_max", solo_max.c_str()},
+                                                 {"sluice.commit.count_max", count_max},
+                                                 {"sluice.pool.threads", "16"}});
+    prepared p;
+    REQUIRE(w.run(prepare(w.engine(), w.folder().path(), p)) == 0);
+    for (const sluice::file& f : p.made) REQUIRE(::fsync(f.fd()) == 0);
+    // These take what lost+found gave back: blocks that the disk has room for.
+    for (int i = 0; i < 8; ++i)
+      REQUIRE(
+          std::filesystem::create_directory(w.folder().path() / ("spare-" + std::to_string(i))));
+    faults::fill_disk_below(root);
+    for (std::size_t round = 0; round * together < files; ++round)
+      publish_where_no_name_is_kept(w, p, round);
+    p.made.clear();
+    p.in = sluice::directory();
+  });
+}
+
 }  // namespace
+
+TEST_CASE("a failed sync of a directory is told to all whose names it was to keep") {
+  for (const std::string backend : {"ring", "pool"}) {
+    fail_directories_in(backend, "8", "100");
+    fail_directories_in(backend, "0", "1");
+  }
+}
 
 TEST_CASE("a failed sync is told to every publisher of its group, and nothing has a name") {
   for (const std::string backend : {"ring", "pool"}) {

@@ -108,6 +108,26 @@ TEST_CASE("a failed sync makes its filesystem suspect, and no other, until that 
   CHECK(b.commits.clear_suspects() == 0);
 }
 
+TEST_CASE("a loss is told of its filesystem, to who asks from before it, until it is cleared") {
+  const support::temp_dir dir;
+  bench b;
+  const std::uint64_t device = device_of(dir.fd());
+  CHECK(b.commits.losses() == 0);
+  CHECK_FALSE(b.commits.lost_since(0, device));
+  for (std::uint64_t loss = 1; loss <= 2; ++loss) {
+    b.backend.script({-EIO});
+    b.start(directory_one, dir.fd());
+    b.turns();
+    CHECK(b.commits.losses() == loss);
+    CHECK(b.commits.lost_since(loss - 1, device));
+    CHECK_FALSE(b.commits.lost_since(loss, device));
+    CHECK_FALSE(b.commits.lost_since(0, device + 1));
+  }
+  CHECK(b.commits.clear_suspects() == 1);
+  CHECK_FALSE(b.commits.lost_since(0, device));
+  CHECK(b.commits.losses() == 2);
+}
+
 TEST_CASE("on_failure=fail_engine refuses everything, and clearing does not help") {
   const support::temp_dir dir;
   bench b;
@@ -129,10 +149,10 @@ TEST_CASE("a publish goes solo while few do, nobody is in a lane and none is to 
   CHECK(b.commits.is_for_solo(8));
   CHECK_FALSE(b.commits.is_for_solo(0));
   {
-    const committer::solo first(b.commits);
+    const committer::solo first(b.commits, {.inode = 1, .device = 1});
     CHECK(b.commits.is_for_solo(8));
     CHECK_FALSE(b.commits.is_for_solo(1));
-    const committer::solo second(b.commits);
+    const committer::solo second(b.commits, {.inode = 1, .device = 1});
     CHECK_FALSE(b.commits.is_for_solo(8));
   }
   CHECK(b.commits.is_for_solo(8));
@@ -147,6 +167,37 @@ TEST_CASE("a publish goes solo while few do, nobody is in a lane and none is to 
   CHECK_FALSE(b.commits.is_for_solo(8));
   b.turns();
   CHECK(b.commits.is_for_solo(8));
+}
+
+TEST_CASE("a directory's lane waits for the solos in it, and for no others") {
+  bench b;
+  constexpr lane_key directory_two{lane_kind::directory, 1, 2};
+  {
+    const committer::solo first(b.commits, {.inode = 1, .device = 1});
+    const committer::solo other(b.commits, {.inode = 2, .device = 2});
+    {
+      const committer::solo second(b.commits, {.inode = 1, .device = 1});
+      CHECK(&first.in() == &second.in());
+      CHECK(&first.in() != &other.in());
+      b.start(directory_one, 3);
+      b.start(directory_two, 4);
+      b.turns();
+      REQUIRE(b.backend.held().size() == 1);
+      CHECK(b.backend.held().front()->request.fd == 4);
+      b.backend.answer(*b.backend.held().front(), 0);
+    }
+    b.start(directory_one, 5);
+    b.turns();
+    CHECK(b.backend.held().empty());
+    CHECK(b.told.size() == 1);
+  }
+  b.turns();
+  REQUIRE(b.backend.held().size() == 1);  // one sync for both
+  CHECK(b.backend.held().front()->request.fd == 3);
+  b.backend.answer(*b.backend.held().front(), 0);
+  b.turns();
+  CHECK(b.told == std::vector<std::int64_t>(3, 0));
+  CHECK(b.commits.is_for_solo(8) == (b.knobs.solo_max > 0));  // no lane is left
 }
 
 TEST_CASE("a sync that no thread could be found for is not a lost one") {

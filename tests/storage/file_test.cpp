@@ -1,4 +1,6 @@
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #include "conformance/suite.hpp"
 
@@ -100,6 +102,27 @@ TEST_CASE("truncate and reserve set the size, and info tells it") {
     CHECK(f.info()->modified_ns ==
           std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec);
   }
+}
+
+TEST_CASE("a touched file is dated by the moment, and a closed one is EBADF") {
+  world w(every_setting().front());
+  sluice::file f = adopted(w, "file", O_RDWR | O_CREAT);
+  const timespec long_ago[2] = {{1000, 0}, {1000, 0}};
+  REQUIRE(::futimens(f.fd(), long_ago) == 0);
+  timespec now{};
+  REQUIRE(::clock_gettime(CLOCK_REALTIME, &now) == 0);
+  const std::int64_t before = now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+  CHECK(f.touch().has_value());
+  REQUIRE(::clock_gettime(CLOCK_REALTIME, &now) == 0);
+  const std::int64_t after = now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+  CHECK(f.info()->modified_ns >= before);
+  CHECK(f.info()->modified_ns <= after);
+  struct stat info{};
+  REQUIRE(::fstat(f.fd(), &info) == 0);
+  CHECK(info.st_atim.tv_sec == 1000);
+  const sluice::result<void> refused = sluice::file().touch();
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error().code == EBADF);
 }
 
 TEST_CASE("a file open for reading refuses every change and stays as it was") {

@@ -53,6 +53,7 @@ struct bench final : lane_host {
   void served(const op_request& by, const lane_wait& first, std::int64_t outcome) override {
     groups.push_back({by.kind, by.flags, first.fd, outcome});
   }
+  bool may_begin(const sync_lane&) override { return !held_back; }
   void idle(sync_lane&) override { ++times_idle; }
 
   told_wait& join(int fd, scope* of = nullptr, std::uint64_t bytes = 0) {
@@ -83,6 +84,7 @@ struct bench final : lane_host {
   std::deque<told_wait> waits;
   std::vector<group> groups;
   int times_idle = 0;
+  bool held_back = false;
   sync_lane lane;
 };
 
@@ -108,6 +110,33 @@ TEST_CASE("all that join in one turn share one sync, and who comes while it runs
   CHECK(b.groups ==
         std::vector<group>{{op_kind::fsync, fsync_data_only, 3, 0}, {op_kind::syncfs, 0, 4, 0}});
   CHECK(b.times_idle == 1);
+}
+
+TEST_CASE("a lane held back gathers until it may begin, and is idle when all have gone by then") {
+  bench b;
+  b.held_back = true;
+  b.join(3);
+  b.turns();
+  b.join(4);
+  b.turns();
+  CHECK(b.backend.held().empty());
+  b.held_back = false;
+  b.lane.resume();
+  b.turns();
+  CHECK(b.descriptors().size() == 2);
+  b.answer(0);
+  CHECK(b.times_idle == 1);
+  b.held_back = true;
+  scope task;
+  b.join(5, &task);
+  b.turns();
+  task.cancel(b.on);
+  b.turns();
+  CHECK(b.waits.back().told == -ECANCELED);
+  b.held_back = false;
+  b.lane.resume();
+  b.turns();
+  CHECK(b.times_idle == 2);
 }
 
 TEST_CASE("what a sync says all of its group are told, and nobody else") {

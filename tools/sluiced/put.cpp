@@ -2,9 +2,7 @@
 // root by an upload that does not reach its end: even missing directories are made only then.
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <time.h>
 
-#include <cerrno>
 #include <expected>
 #include <string_view>
 #include <utility>
@@ -178,10 +176,8 @@ struct finishing_touch {
 // The digests go with the time, so that it is set here: by it they are known to be of this content.
 std::int64_t stamp(void* subject) {
   const auto& touch = *static_cast<const finishing_touch*>(subject);
-  timespec now{};
-  if (::clock_gettime(CLOCK_REALTIME, &now) != 0) return -errno;
-  const timespec access_and_change[2] = {{0, UTIME_OMIT}, now};
-  if (::futimens(touch.of.fd(), access_and_change) != 0) return -errno;
+  const sluice::result<void> dated = touch.of.touch();
+  if (!dated) return -dated.error().code;
   const sluice::result<sluice::file_info> info = touch.of.info();
   if (info) store_digests(touch.of.fd(), *info, touch.verified);
   return 0;

@@ -117,4 +117,9 @@ bool is_append(int fd) {
   return flags >= 0 && (flags & O_APPEND) != 0;
 }
 
+bool is_direct(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  return flags >= 0 && (flags & O_DIRECT) != 0;
+}
+
 }  // namespace sluice::kernel

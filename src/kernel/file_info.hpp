@@ -64,4 +64,7 @@ struct inode_info {
 // Whether the descriptor was opened with O_APPEND (kernel-notes/append_ignores_offset.md).
 [[nodiscard]] bool is_append(int fd);
 
+// Whether O_DIRECT is on.
+[[nodiscard]] bool is_direct(int fd);
+
 }  // namespace sluice::kernel

@@ -55,7 +55,9 @@ result<file> file::adopt(engine& on, int fd) {
   // Left on, the ring would take a read that has to wait for the disk for one that must not.
   const result<void> blocking = kernel::set_mode(fd, kernel::socket_mode::blocking);
   if (!blocking) return std::unexpected(blocking.error());
-  return file(std::make_unique<file_state>(on.core(), kernel::unique_fd(fd)));
+  auto state = std::make_unique<file_state>(on.core(), kernel::unique_fd(fd));
+  state->direct = kernel::is_direct(fd);
+  return file(std::move(state));
 }
 
 file::file(file&&) noexcept = default;

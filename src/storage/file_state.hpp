@@ -24,7 +24,7 @@ struct file_state {
   engine_core& core;
   kernel::unique_fd fd;  // one descriptor from first write to sync: a later one may miss an error
   bool writable = false;
-  bool direct = false;           // O_DIRECT has been switched on: set_direct below
+  bool direct = false;           // O_DIRECT is on: it came so, or by set_direct below
   bool unnamed = false;          // O_TMPFILE, until published
   kernel::unique_fd directory;   // of the temporary name
   std::string temporary_name;    // while it has one

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "kernel/clock.hpp"
@@ -61,6 +62,7 @@ class copying {
   void fall_back(const char* reason);
   void share_next();
   void treat_piece();
+  [[nodiscard]] std::optional<std::uint64_t> size_of(const file_state& file);
   [[nodiscard]] op_request request();
   [[nodiscard]] op_request transfer_request(op_kind kind, file_state& file, std::uint64_t offset,
                                             std::uint64_t length);
@@ -104,11 +106,6 @@ class copying {
   std::uint64_t in_block_ = 0;  // read, and to be written
 };
 
-std::uint64_t size_of(const file_state& file) {
-  const result<kernel::inode_info> inode = kernel::inode_of(file.fd.get());
-  return inode ? inode->bytes : 0;
-}
-
 std::uint32_t copies_of(path way) {
   return way == path::reflink ? 0 : way == path::copy_file_range ? 1 : 2;
 }
@@ -126,10 +123,18 @@ void copying::begin(const plan& chosen) {
   go_on();
 }
 
+// Nothing where the file cannot be asked: the copy has ended then.
+std::optional<std::uint64_t> copying::size_of(const file_state& file) {
+  const result<kernel::inode_info> inode = kernel::inode_of(file.fd.get());
+  if (inode) return inode->bytes;
+  end(inode.error().code);
+  return std::nullopt;
+}
+
 // The next step from the cursor, with no piece known.
 void copying::go_on() {
   if (left() == 0) {
-    step_ = size_of(into_) < target() ? step::growing : step::ended;
+    if (const auto size = size_of(into_)) step_ = *size < target() ? step::growing : step::ended;
   } else if (way_ == path::reflink) {
     share_next();
   } else {
@@ -154,10 +159,12 @@ void copying::fall_back(const char* reason) {
 // Whole blocks, or up to the end of the source where that will be the target's too: only there the
 // kernel shares a part of a block.
 void copying::share_next() {
-  const std::uint64_t size = size_of(from_);
-  if (size <= source()) return end(code::end_of_stream);
-  std::uint64_t bytes = std::min({left(), size - source(), extent_bytes_max});
-  const bool to_both_ends = source() + bytes == size && target() + bytes >= size_of(into_);
+  const auto size = size_of(from_);
+  const auto target_size = size ? size_of(into_) : std::nullopt;
+  if (!target_size) return;
+  if (*size <= source()) return end(code::end_of_stream);
+  std::uint64_t bytes = std::min({left(), *size - source(), extent_bytes_max});
+  const bool to_both_ends = source() + bytes == *size && target() + bytes >= *target_size;
   const std::uint64_t cut = to_both_ends ? 0 : (source() + bytes) % shared_block_bytes;
   if (cut >= bytes) return fall_back("auto: shared, but for a part of a block");
   bytes -= cut;
@@ -300,8 +307,9 @@ void copying::treat_piece() {
   const std::uint64_t bytes = piece_end_ - source();
   if (bytes == 0) return go_on();
   if (piece_.is_hole && !fills_holes_) {
-    const std::uint64_t size = size_of(into_);
-    punch_bytes_ = std::min(bytes, size - std::min(size, target()));
+    const auto size = size_of(into_);
+    if (!size) return;
+    punch_bytes_ = std::min(bytes, *size - std::min(*size, target()));
     if (punch_bytes_ == 0) {
       counters().hole_bytes.add(bytes);
       so_far_.bytes += bytes;
@@ -326,7 +334,9 @@ void copying::was_punched() {
 // of it, as some virtual ones.
 void copying::was_ranged(std::uint64_t bytes) {
   if (bytes == 0) {
-    if (size_of(from_) <= source()) return end(code::end_of_stream);
+    const auto size = size_of(from_);
+    if (!size) return;
+    if (*size <= source()) return end(code::end_of_stream);
     return fall_back("auto: the kernel cannot copy between these two");
   }
   counters().range_bytes.add(bytes);

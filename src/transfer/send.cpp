@@ -35,8 +35,12 @@ bool is_direct_forced(const sending& s) {
          s.options.cache == cache_policy::direct;
 }
 
+// Whether the planner may choose it: then the send has the file alone, for O_DIRECT is switched on.
 bool may_be_direct(const sending& s) {
-  return is_direct_forced(s) || s.options.length >= s.from.core.values().send.direct_min_bytes;
+  const tuning::send_knobs& knobs = s.from.core.values().send;
+  if (is_direct_forced(s)) return true;
+  return knobs.path == tuning::send_path_choice::automatic &&
+         s.options.cache == cache_policy::automatic && s.options.length >= knobs.direct_min_bytes;
 }
 
 result<void> choose_path(sending& s) {
@@ -56,7 +60,8 @@ result<void> choose_path(sending& s) {
                  .dontcache = dontcache},
                 {values.memory.block_bytes, tried.splice, tried.zero_copy_send}, values.send);
   if (chosen.refused) return fail(code::path_unavailable, "send_from_file", chosen.reason);
-  if (may_be_direct(s) && set_direct(s.from, chosen.chosen == path::direct) != 0) {
+  const bool to_be_set = may_be_direct(s) || s.from.direct;  // it may have come so
+  if (to_be_set && set_direct(s.from, chosen.chosen == path::direct) != 0) {
     if (is_direct_forced(s)) {
       return fail(code::path_unavailable, "fcntl", "O_DIRECT refused by the filesystem");
     }

@@ -1,5 +1,5 @@
 // Copies on filesystems of their own: full ones, and such as share blocks.
-#include "faults/child.hpp"
+#include "faults/disk.hpp"
 #include "transfer/copy_ways.hpp"
 
 REGISTER_LISTENER("failure_count", 1, faults::failure_count);
@@ -96,4 +96,42 @@ TEST_CASE("XFS shares the blocks, and what it cannot share is copied") {
 
 TEST_CASE("btrfs shares the blocks, and what it cannot share is copied") {
   on_disk([](const std::string& at) { faults::mount_sharing(at, "btrfs"); }, share);
+}
+
+// A size that is not known is no size of 0: the copy would leave what the target has there.
+TEST_CASE("files that cannot be asked for their size end the copy, at whatever step") {
+  for (const std::string& backend : support::backends()) {
+    faults::on_fault_fs({.keep_no_attributes = true}, [&backend](support::fault_fs& disk) {
+      CAPTURE(backend);
+      const std::string here = std::filesystem::current_path().string();
+      world w({backend, backend, here, false, ""});
+      const std::string target = disk.mount_point() + "/target";
+      put_at(w.at("source"), 0, pattern(8, 0, 5000));
+      set_size(w.at("source"), mib);
+      const std::vector<std::byte> content = content_of(w.at("source"));
+      for (const char* path : {"auto", "copy"}) {
+        CAPTURE(path);
+        REQUIRE(w.engine().set_knob("sluice.copy.path", path).has_value());
+        int failures = 0;
+        bool all_answered = false;
+        for (std::uint64_t nth = 1; nth < 60 && !all_answered; ++nth) {
+          CAPTURE(nth);
+          put_at(target, 0, pattern(9, 0, mib));
+          sluice::file from = adopt_file(w.engine(), w.at("source"), O_RDONLY);
+          sluice::file into = adopt_file(w.engine(), target, O_RDWR);
+          disk.orders().reset();
+          disk.orders().fail(support::request_kind::attributes, nth, EIO);
+          const copied c = w.run(copy_once(std::move(from), std::move(into), range(mib)));
+          w.settle();
+          all_answered = disk.orders().of(support::request_kind::attributes).seen < nth;
+          disk.orders().reset();
+          failures += c.failure() == 0 ? 0 : 1;
+          CHECK((c.failure() == 0 || c.failure() == EIO));
+          if (c.failure() == 0) CHECK(same_bytes(content_of(target), content));
+        }
+        CHECK(all_answered);
+        CHECK(failures > 1);
+      }
+    });
+  }
 }

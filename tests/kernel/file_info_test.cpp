@@ -18,8 +18,6 @@ namespace {
 
 using namespace sluice::kernel;
 
-bool is_direct(int fd) { return (::fcntl(fd, F_GETFL) & O_DIRECT) != 0; }
-
 TEST_CASE("an alignment that is told lets a direct write of that alignment through") {
   const support::temp_dir dir;
   const unique_fd fd(dir.open("file"));
@@ -138,6 +136,14 @@ TEST_CASE("an append descriptor is recognised") {
   CHECK_FALSE(is_append(plain.get()));
   CHECK(is_append(append.get()));
   CHECK_FALSE(is_append(-1));
+}
+
+TEST_CASE("O_DIRECT is seen where it is on") {
+  const support::temp_dir dir;
+  const unique_fd plain(dir.open("file"));
+  CHECK_FALSE(is_direct(plain.get()));
+  if (set_direct(plain.get(), true) == 0) CHECK(is_direct(plain.get()));
+  CHECK_FALSE(is_direct(-1));
 }
 
 }  // namespace

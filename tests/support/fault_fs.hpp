@@ -26,6 +26,7 @@ struct fault_fs_options {
   bool direct_io = false;        // no page cache at all
   bool wait_for_direct = false;  // direct writes may be short, and hold up who submits them
   bool writeback = false;  // pages are written at the kernel's leisure, errors told by the sync
+  bool keep_no_attributes = false;  // the kernel asks for them at each stat(2)
 };
 
 class fault_fs {
@@ -97,6 +98,7 @@ class fault_fs {
     if (wanted.direct_io) arguments.push_back("direct_io");
     if (wanted.wait_for_direct) arguments.push_back("wait_for_direct");
     if (wanted.writeback) arguments.push_back("writeback");
+    if (wanted.keep_no_attributes) arguments.push_back("keep_no_attributes");
     arguments.push_back(nullptr);
     child_ = ::fork();
     if (child_ == 0) {

@@ -2,6 +2,7 @@
 // order. One thread: the k-th request of a kind is the same one whenever the same things are done.
 //
 //   fault_fs BACKING MOUNT_POINT ORDERS_FD [direct_io] [wait_for_direct] [writeback]
+//            [keep_no_attributes]
 //
 // ORDERS_FD is memory that holds a fault_orders (support/fault_fs.hpp starts it).
 //   direct_io        no page cache, whatever the descriptor says
@@ -9,6 +10,7 @@
 //                    short answer to any other, and io_uring_enter(2) waits with the caller
 //   writeback        the kernel keeps written pages and writes them at its leisure, as for a disk,
 //                    so that a failed write is told by the next sync
+//   keep_no_attributes  the kernel asks anew at each stat(2)
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -17,10 +19,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
+#include <thread>
 
 #include "support/fault_orders.hpp"
 #include "support/fuse_server.hpp"
@@ -35,6 +39,7 @@ struct state {
   bool direct_io = false;
   bool wait_for_direct = false;
   bool writeback = false;
+  bool keep_no_attributes = false;
 };
 state here;
 
@@ -92,12 +97,14 @@ void* init(fuse_conn_info* connection, fuse_config* config) {
   config->hard_remove = 1;  // a removed file stays with its descriptor, as everywhere
   config->nullpath_ok = 1;
   if (here.wait_for_direct) connection->want &= ~static_cast<unsigned>(FUSE_CAP_ASYNC_DIO);
+  if (here.keep_no_attributes) config->attr_timeout = 0;
   if (here.writeback) connection->want |= FUSE_CAP_WRITEBACK_CACHE;
   here.orders->mounted = true;
   return nullptr;
 }
 
 int get_attributes(const char* path, struct stat* into, fuse_file_info* fi) {
+  if (const int failure = admit(request_kind::attributes); failure != 0) return failure;
   if (fi != nullptr) return told(::fstat(handle(fi), into));
   return told(::fstatat(here.backing, beneath(path), into, AT_SYMLINK_NOFOLLOW));
 }
@@ -159,7 +166,12 @@ int read_file(const char*, char* into, std::size_t bytes, off_t offset, fuse_fil
 int write_file(const char*, const char* from, std::size_t bytes, off_t offset, fuse_file_info* fi) {
   if (const int failure = admit(request_kind::write); failure != 0) return failure;
   if (is_misaligned(fi, bytes, offset)) return -EINVAL;
-  return told(::pwrite(handle(fi), from, bytes_to_take(bytes), offset));
+  if (const std::uint32_t delay_us = here.orders->write_delay_us; delay_us > 0) {
+    std::this_thread::sleep_for(std::chrono::microseconds(delay_us));
+  }
+  const int taken = told(::pwrite(handle(fi), from, bytes_to_take(bytes), offset));
+  if (taken > 0) here.orders->taken_bytes += static_cast<std::uint64_t>(taken);
+  return taken;
 }
 
 int sync_file(const char*, int data_only, fuse_file_info* fi) {
@@ -247,6 +259,7 @@ int main(int count, char** arguments) {
     if (option == "direct_io") here.direct_io = true;
     if (option == "wait_for_direct") here.wait_for_direct = true;
     if (option == "writeback") here.writeback = true;
+    if (option == "keep_no_attributes") here.keep_no_attributes = true;
   }
   ::umask(0);
   here.backing = ::open(arguments[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -19,8 +19,9 @@ enum class request_kind : std::uint8_t {
   truncate,        // ftruncate to any size
   create,
   rename,
+  attributes,  // stat and looking up a name; asked each time only with keep_no_attributes
 };
-inline constexpr std::size_t request_kinds = 7;
+inline constexpr std::size_t request_kinds = 8;
 
 // Ordinals count from 1 since the last reset; 0 is "never".
 struct request_orders {
@@ -41,8 +42,12 @@ struct fault_orders {
   // EINVAL as on a disk; 1 takes anything.
   std::atomic<std::uint32_t> direct_unit{1};
 
+  // Every write is answered so much later: a slow disk.
+  std::atomic<std::uint32_t> write_delay_us{0};
+
   // Written by the filesystem.
   std::atomic<bool> mounted{false};
+  std::atomic<std::uint64_t> taken_bytes{0};    // by writes
   std::atomic<std::uint64_t> shortened{0};      // writes cut short
   std::atomic<std::uint64_t> direct_writes{0};  // on a descriptor with O_DIRECT
   std::atomic<std::uint64_t> misaligned{0};     // of them, refused
@@ -68,6 +73,8 @@ struct fault_orders {
     short_every = 0;
     short_bytes = 0;
     direct_unit = 1;
+    write_delay_us = 0;
+    taken_bytes = 0;
     shortened = direct_writes = misaligned = 0;
   }
 };

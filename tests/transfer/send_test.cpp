@@ -402,6 +402,12 @@ TEST_CASE("sends by the page cache share a file object, one that may be direct h
         w.run(sluice::send_from_file(to, *from, range(0, block)));
     REQUIRE(!direct.has_value());
     CHECK(direct.error().code == EBUSY);
+    // Long enough, but never direct.
+    sluice::send_options cached = range(0, block);
+    cached.cache = sluice::cache_policy::cached;
+    CHECK(w.run(sluice::send_from_file(to, *from, cached)).has_value());
+    REQUIRE(w.engine().set_knob("sluice.send.path", "copy").has_value());
+    CHECK(w.run(sluice::send_from_file(to, *from, range(0, block))).has_value());
     std::vector<std::vector<std::byte>> arrived(2);
     {
       peer first(pairs[0].take_theirs(), [&](int at) { arrived[0] = take_slowly(at); });
@@ -412,6 +418,31 @@ TEST_CASE("sends by the page cache share a file object, one that may be direct h
     for (std::size_t i = 0; i < 2; ++i) {
       CHECK(told[i]->has_value());
       CHECK(same_bytes(arrived[i], pattern(1, 0, 16 * block)));
+    }
+  }
+}
+
+TEST_CASE("a descriptor that came with O_DIRECT is sent like others, wherever the range lies") {
+  for (const setting& on : every_setting()) {
+    if (!on.direct) continue;
+    CAPTURE(on.name);
+    world w(on);
+    const std::vector<std::byte> source = pattern(13, 0, 2 * block);
+    make_file(w.at("source"), source);
+    for (const char* path : {"auto", "copy", "direct", "splice"}) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      stream_pair ends = stream_pair::tcp();
+      std::vector<std::byte> arrived;
+      peer taker(ends.take_theirs(), [&arrived](int fd) { arrived = take_all(fd); });
+      sluice::stream to = adopt(w.engine(), ends.take_ours());
+      sluice::result<sluice::file> from = sluice::file::adopt(
+          w.engine(), ::open(w.at("source").c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+      REQUIRE(from.has_value());
+      CHECK(w.run(sluice::send_from_file(to, *from, range(777, block + 1))).has_value());
+      to = sluice::stream();
+      taker.join(w);
+      CHECK(same_bytes(arrived, std::span(source).subspan(777, block + 1)));
     }
   }
 }

@@ -210,13 +210,14 @@ class world {
     return std::move(*value);
   }
 
-  // Turns the loop until `done` holds.
+  // Turns the loop until `done` holds; when nothing happens it asks again after `pause`.
   template <class Predicate>
-  void until(Predicate done, std::chrono::seconds limit = 60s) {
+  void until(Predicate done, std::chrono::seconds limit = 60s,
+             std::chrono::nanoseconds pause = 20ms) {
     const auto last = std::chrono::steady_clock::now() + limit;
     while (!done()) {
       REQUIRE(std::chrono::steady_clock::now() < last);
-      engine_->run_once(20ms);
+      engine_->run_once(pause);
     }
   }
 
@@ -269,7 +270,7 @@ class peer {
   // For one that waits for the end of the stream, which may need a turn of the loop: until then a
   // request of the ring that has ended holds the socket, whose descriptor is closed already.
   void join(world& w) {
-    w.until([this] { return ended_.load(); });
+    w.until([this] { return ended_.load(); }, 60s, 200us);
     join();
   }
 

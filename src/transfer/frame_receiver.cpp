@@ -82,6 +82,8 @@ struct frame_receiver::state {
   // The wait.
   std::chrono::nanoseconds idle;
   std::int64_t deadline_ns = 0;  // of the present next(), 0: none
+  bool silent = false;           // the peer was, in the last wait, for `idle` or all of it
+  bool spoken = false;           // bytes are there, and not received yet
   msghdr message{};
   std::coroutine_handle<> consumer;  // who awaits next()
   bool beginning = false;            // within frame_await::begin: the consumer need not be resumed
@@ -93,6 +95,8 @@ struct frame_receiver::state {
   void tell_finally(int code, const char* op, const char* where);
   [[nodiscard]] std::chrono::nanoseconds left() const;
   [[nodiscard]] std::chrono::nanoseconds until_idle() const;
+  [[nodiscard]] bool waits_without_memory() const;
+  void heard_after(std::chrono::nanoseconds waited);
   [[nodiscard]] lease try_large_buffer();
   [[nodiscard]] lease try_buffer(bool small_will_do);
   void refuse(const error& e);
@@ -153,6 +157,22 @@ std::chrono::nanoseconds frame_receiver::state::left() const {
 
 std::chrono::nanoseconds frame_receiver::state::until_idle() const {
   return deadline_ns == 0 ? idle : std::min(idle, left());
+}
+
+// Whose small messages come rarely holds nothing while it waits for one, and so does whoever would
+// hold one of the last quarter of the small blocks: these are for those whose peer has spoken. It
+// costs a poll per message; to give a block back only after a while costs three operations more,
+// and keeps others waiting for it.
+bool frame_receiver::state::waits_without_memory() const {
+  if (spoken || silent) return !spoken;
+  const buffer_class& heads = core.heads();
+  const std::size_t one_more = assembler.has_memory() ? 0 : 1;
+  return !assembler.bulk() && heads.free_blocks() * 4 < heads.blocks() + 4 * one_more;
+}
+
+void frame_receiver::state::heard_after(std::chrono::nanoseconds waited) {
+  spoken = true;
+  silent = !assembler.bulk() && waited >= idle;
 }
 
 // Buffers never take the last half of the blocks: a receiver holds its buffer while it waits for a
@@ -240,6 +260,19 @@ pump frame_receiver::state::wait() {
       continue;
     }
     const bool block_first = found == frame_assembler::step::block;
+    if (!block_first && waits_without_memory()) {
+      assembler.release();
+      const std::int64_t since_ns = kernel::now_ns();
+      op_await speaking = from.wait_readable(left());
+      const result<std::size_t> spoke = co_await speaking;
+      if (spoke) {
+        heard_after(std::chrono::nanoseconds(kernel::now_ns() - since_ns));
+      } else {
+        refuse(spoke.error());
+        co_await hand_over{*this};
+      }
+      continue;
+    }
     const memory lacks = block_first ? memory::block : assembler.lacking();
     lease buffer = lacks == memory::buffer || lacks == memory::larger_buffer
                        ? try_buffer(lacks == memory::buffer)
@@ -263,18 +296,12 @@ pump frame_receiver::state::wait() {
     }
     op_await receiving(core.loop(), request_for(assembler.plan()), until_idle());
     const result<std::size_t> got = co_await receiving;
+    spoken = false;
     if (absorb(receiving.moved(), got)) {
       co_await hand_over{*this};
     } else if (receiving.moved() == 0 && !got && failure.code == 0) {
-      // Silent for a while: without memory until the peer speaks.
-      assembler.release();
+      silent = true;
       core.counters().frames.released.add();
-      op_await speaking = from.wait_readable(left());
-      const result<std::size_t> spoke = co_await speaking;
-      if (!spoke) {
-        refuse(spoke.error());
-        co_await hand_over{*this};
-      }
     }
   }
 }

@@ -16,11 +16,15 @@ struct command_line {
   std::vector<std::string> peers;
   std::vector<std::string> settings;  // knob=value
   unsigned give_up_seconds = 60;
+  unsigned answer_seconds = 30;
   std::uint64_t piece_bytes = 1 << 20;
 };
 
 int transfer(const command_line& given, bool fetch);
 int make_torrent(const command_line& given);
+
+// As many descriptors as the machine allows, and how many these are.
+std::uint64_t raise_descriptor_limit();
 
 // A line on stderr with the program's name before it.
 void say(const std::string& text);

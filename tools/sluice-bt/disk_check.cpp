@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <utility>
 
 namespace bt {
 
@@ -46,6 +47,19 @@ bool disk_reader::is_hole(std::uint32_t piece) const {
         if (data < 0) return errno == ENXIO;  // nothing but a hole up to the end
         return static_cast<std::uint64_t>(data) >= part.offset + part.bytes;
       });
+}
+
+const sha1_digest& disk_reader::digest_of_hole(std::uint32_t piece) {
+  const std::uint64_t bytes = layout_.bytes_of(piece);
+  if (std::exchange(hole_bytes_, bytes) == bytes) return hole_digest_;
+  std::ranges::fill(memory_, std::byte{0});
+  for (std::uint64_t left = bytes; left > 0;) {
+    const std::size_t some = std::min<std::uint64_t>(left, memory_.size());
+    hash_.update(std::span(memory_).first(some));
+    left -= some;
+  }
+  hole_digest_ = hash_.finish();
+  return hole_digest_;
 }
 
 }  // namespace bt

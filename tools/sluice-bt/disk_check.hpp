@@ -20,12 +20,16 @@ class disk_reader {
   [[nodiscard]] std::expected<sha1_digest, int> digest_of(std::uint32_t piece);
   // No byte of it was ever written; false where the filesystem cannot tell.
   [[nodiscard]] bool is_hole(std::uint32_t piece) const;
+  // What digest_of would say of a piece that is a hole, without reading it.
+  [[nodiscard]] const sha1_digest& digest_of_hole(std::uint32_t piece);
 
  private:
   const layout& layout_;
   std::span<const int> descriptors_;
   std::vector<std::byte> memory_;
   sha1 hash_;
+  std::uint64_t hole_bytes_ = 0;  // of the piece whose digest is kept; all but the last are alike
+  sha1_digest hole_digest_{};
 };
 
 }  // namespace bt

@@ -39,6 +39,10 @@ void describe_get(CLI::App& app, bt::command_line& given) {
                   "Seconds to wait while no peer sends anything")
       ->check(CLI::Range(1U, 86'400U))
       ->capture_default_str();
+  get->add_option("--answer", given.answer_seconds,
+                  "Seconds after which a peer is dropped that sends none of what it was asked for")
+      ->check(CLI::Range(1U, 86'400U))
+      ->capture_default_str();
   describe_knobs(*get, given);
 }
 

@@ -1,5 +1,6 @@
 // The command make.
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <bit>
 #include <cerrno>
@@ -27,6 +28,7 @@ int make_torrent(const command_line& given) {
     say(fmt::format("--piece-bytes {}: a power of two from 16K to 64M", each));
     return status_usage;
   }
+  raise_descriptor_limit();  // all files are open at once
   const auto described = describe_path(given.path, each);
   if (!described) {
     say(described.error());
@@ -40,6 +42,14 @@ int make_torrent(const command_line& given) {
     return status_failed;
   }
   return 0;
+}
+
+std::uint64_t raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return RLIM_INFINITY;
+  limit.rlim_cur = limit.rlim_max;
+  static_cast<void>(setrlimit(RLIMIT_NOFILE, &limit));
+  return limit.rlim_max;
 }
 
 void say(const std::string& text) {

@@ -15,8 +15,7 @@ using sluice::task;
 namespace {
 
 constexpr std::chrono::seconds greeting_time{10};
-constexpr std::chrono::seconds tick_time{5};
-constexpr std::chrono::seconds answer_time{30};  // without one block of those asked for
+constexpr std::chrono::seconds tick_time_max{5};
 constexpr std::chrono::seconds silence_max{150};
 constexpr std::chrono::seconds keep_alive_time{90};
 // Blocks may be under way when it chokes us or we take a request back; more is an attack.
@@ -86,6 +85,7 @@ void peer::introduce() {
 }
 
 task<void> peer::read_all() {
+  const std::chrono::seconds tick_time = std::min(tick_time_max, home_.answer_time());
   sluice::frame_receiver receiver(home_.engine(), stream_, wire_protocol(limits_));
   while (!closing_) {
     result<sluice::frame> got = co_await receiver.next(tick_time);
@@ -111,9 +111,10 @@ task<void> peer::read_all() {
 void peer::tick() {
   const clock::time_point now = clock::now();
   last_tick_ = now;
-  if (!asked_.empty() && now - last_block_ > answer_time)
+  if (!asked_.empty() && now - last_block_ > home_.answer_time())
     return close("it does not send what it was asked for", false);
   if (now - last_heard_ > silence_max) return close("it says nothing any more", false);
+  if (home_.blocks().grow_older(id_)) home_.ask_all();
   if (now - last_sent_ < keep_alive_time) return;
   append_message(out_, message_kind::keep_alive);
   flush();
@@ -197,11 +198,33 @@ void peer::ask() {
   while (asked_.size() < depth) {
     const duplicates allowed = asked_.size() < few_asked ? duplicates::at_the_end : duplicates::no;
     const std::optional<block_ref> block = home_.blocks().next(id_, has_, allowed);
+    if (!block && asked_.empty() && take_over()) continue;
     if (!block) break;
     append_request(out_, message_kind::request, block->piece, block->begin, block->bytes);
     asked_.push_back({*block, now});
   }
   flush();
+}
+
+// Goes on with a piece that another one was to send alone and is too slow with. True: there is one.
+bool peer::take_over() {
+  const std::optional<picker::overdue> late = home_.blocks().find_overdue(id_, has_);
+  if (!late) return false;
+  peer* slow = home_.find(late->owner);
+  if (slow != nullptr && !slow->lose(late->piece)) return false;
+  home_.blocks().take_over(id_, late->piece);
+  home_.checker().forget(late->piece);
+  return true;
+}
+
+bool peer::lose(std::uint32_t piece) {
+  if (storing_) return false;
+  std::vector<block_ref> lost;
+  for (const asked& one : asked_) {
+    if (one.block.piece == piece) lost.push_back(one.block);
+  }
+  for (const block_ref& block : lost) take_back(block);
+  return true;
 }
 
 void peer::take_back(const block_ref& block) {
@@ -233,7 +256,9 @@ task<void> peer::take_block(sluice::frame f, const message& m) {
   sluice::lease shared = f.block.part(0, ref.bytes);
   result<bool> written = home_.files().try_write(f.block, bytes, offset);
   if (written && !*written) {
+    storing_ = true;
     const result<void> done = co_await home_.files().write(std::move(f.block), bytes, offset);
+    storing_ = false;
     if (!done) written = std::unexpected(done.error());
   }
   if (!written) co_return home_.fail(sluice::describe(written.error()));

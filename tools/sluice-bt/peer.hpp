@@ -49,6 +49,8 @@ class peer : public std::enable_shared_from_this<peer> {
   void ask();
   // What was asked for has come from somebody else.
   void take_back(const block_ref& block);
+  // Another one is to send the piece: false when that cannot be now, else it was taken back whole.
+  bool lose(std::uint32_t piece);
   // Ends the connection, with this reason unless it has one already; run() returns soon.
   void close(std::string why, bool hopeless);
 
@@ -82,6 +84,7 @@ class peer : public std::enable_shared_from_this<peer> {
   void take_request(const message& m);
   void choked();
   void want_if_useful();
+  bool take_over();
   void leave();
 
   void flush();
@@ -110,6 +113,7 @@ class peer : public std::enable_shared_from_this<peer> {
   clock::time_point last_block_;
   clock::time_point last_tick_ = clock::now();
   std::uint64_t unwanted_bytes_ = 0;
+  bool storing_ = false;  // a block of its is on the way to the store
 
   // What we let it have, and send.
   bool unchoked_ = false;

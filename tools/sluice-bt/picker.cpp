@@ -5,6 +5,11 @@
 
 namespace bt {
 
+namespace {
+constexpr unsigned first_age_max = 6;  // half a minute
+constexpr unsigned last_age_max = 1U << 16;
+}  // namespace
+
 picker::picker(const layout& of)
     : layout_(of), have_(of.pieces()), sources_(of.pieces()), suspect_(of.pieces()) {
   for (std::uint32_t piece = 0; piece < of.pieces(); ++piece)
@@ -47,6 +52,7 @@ picker::active_piece* picker::begin_piece(source_id source, const bitfield& has)
   made->piece = at->second;
   made->owner = source;
   made->alone = suspect_[at->second];
+  made->age_max = first_age_max;
   made->wanted = made->missing = layout_.blocks_of(at->second);
   made->blocks.resize(made->wanted);
   missing_.erase(at);
@@ -120,13 +126,46 @@ std::vector<std::uint32_t> picker::release(source_id source) {
     if (one->owner != source || one->missing == 0) continue;
     one->owner = 0;
     if (!one->alone) continue;
-    // What this source has sent of it must not be mixed with what another one sends.
-    std::ranges::fill(one->blocks, block{});
-    one->wanted = one->missing = static_cast<std::uint32_t>(one->blocks.size());
-    one->senders.clear();
+    begin_anew(*one);
     begun_anew.push_back(one->piece);
   }
   return begun_anew;
+}
+
+// What one source has sent of it must not be mixed with what another one sends.
+void picker::begin_anew(active_piece& one) {
+  std::ranges::fill(one.blocks, block{});
+  one.wanted = one.missing = static_cast<std::uint32_t>(one.blocks.size());
+  one.senders.clear();
+  one.age = 0;
+}
+
+bool picker::grow_older(source_id source) {
+  bool late = false;
+  for (const auto& one : active_) {
+    if (!one->alone || one->owner != source || one->missing == 0) continue;
+    one->age = std::min(one->age + 1, last_age_max);
+    late = late || one->age >= one->age_max;
+  }
+  return late;
+}
+
+std::optional<picker::overdue> picker::find_overdue(source_id source, const bitfield& has) const {
+  for (const auto& one : active_) {
+    const bool of_another = one->owner != 0 && one->owner != source;
+    const bool late = one->alone && one->missing > 0 && one->age >= one->age_max;
+    if (of_another && late && has.has(one->piece)) return overdue{one->piece, one->owner};
+  }
+  return std::nullopt;
+}
+
+void picker::take_over(source_id source, std::uint32_t piece) {
+  active_piece* one = find(piece);
+  if (one == nullptr) return;
+  begin_anew(*one);
+  one->owner = source;
+  // When all are slow, one of them gets the time it needs in the end.
+  one->age_max = std::min(2 * one->age_max, last_age_max);
 }
 
 picker::arrival picker::arrived(source_id source, const block_ref& ref) {

@@ -43,6 +43,17 @@ class picker {
   // what has come of those is wanted anew.
   std::vector<std::uint32_t> release(source_id source);
 
+  // To be called for each source at equal intervals. True: a piece that only this source may send
+  // has been waited for so long that another one may take it over.
+  bool grow_older(source_id source);
+  // Such a piece, for a source for which next() has nothing; it comes anew, from this one alone.
+  struct overdue {
+    std::uint32_t piece = 0;
+    source_id owner = 0;  // who was to send it
+  };
+  [[nodiscard]] std::optional<overdue> find_overdue(source_id source, const bitfield& has) const;
+  void take_over(source_id source, std::uint32_t piece);
+
   struct arrival {
     bool wanted = false;  // false: somebody else was faster, or the source was not asked
     source_id other = 0;  // who was asked for it too and need not send it
@@ -71,6 +82,9 @@ class picker {
     std::uint32_t piece = 0;
     source_id owner = 0;  // 0: nobody
     bool alone = false;   // for its owner only
+    unsigned age = 0;     // intervals with this owner
+    unsigned age_max =
+        0;  // before another one may take it over; twice as many for each further one
     std::uint32_t wanted = 0;
     std::uint32_t missing = 0;
     std::vector<block> blocks;
@@ -78,6 +92,7 @@ class picker {
   };
 
   [[nodiscard]] active_piece* find(std::uint32_t piece);
+  static void begin_anew(active_piece& one);
   active_piece* begin_piece(source_id source, const bitfield& has);
   active_piece* choose(source_id source, const bitfield& has);
   [[nodiscard]] block_ref ref_of(const active_piece& of, std::size_t index) const;

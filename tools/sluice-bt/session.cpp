@@ -100,8 +100,11 @@ struct session::check_job {
   static std::int64_t carry_out(void* context) {
     auto& job = *static_cast<check_job*>(context);
     for (std::uint32_t piece = job.first; piece < job.past; ++piece) {
-      job.right[piece - job.first] = false;
-      if (job.skip_holes && job.reader.is_hole(piece)) continue;
+      if (job.skip_holes && job.reader.is_hole(piece)) {
+        // Most often not yet fetched, but a piece of zeroes is all there.
+        job.right[piece - job.first] = job.reader.digest_of_hole(piece) == job.expected[piece];
+        continue;
+      }
       const auto digest = job.reader.digest_of(piece);
       if (!digest && digest.error() != ENODATA) return -digest.error();
       job.right[piece - job.first] = digest && *digest == job.expected[piece];

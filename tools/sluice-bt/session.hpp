@@ -31,6 +31,7 @@ struct session_options {
   std::vector<peer_address> peers;
   std::string listen;                // empty: nobody can connect
   std::chrono::seconds give_up{60};  // without any progress
+  std::chrono::seconds answer{30};   // without one block of those that a peer was asked for
 };
 
 struct session_stats {
@@ -76,6 +77,7 @@ class session {
   [[nodiscard]] handshake own_handshake() const { return {info_.info_hash, id_}; }
   [[nodiscard]] bool fetches() const { return options_.fetch && !ending_; }
   [[nodiscard]] bool ending() const { return ending_; }
+  [[nodiscard]] std::chrono::seconds answer_time() const { return options_.answer; }
   void joined(std::shared_ptr<peer> who);
   void left(source_id who);
   [[nodiscard]] peer* find(source_id who);

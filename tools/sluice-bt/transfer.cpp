@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <netdb.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,7 +30,8 @@ namespace {
 constexpr int status_failed = 1;
 constexpr int status_usage = 2;
 constexpr std::chrono::milliseconds progress_time{250};
-constexpr std::uint64_t descriptors_per_file = 3;  // the file, and two of its writer
+constexpr std::uint64_t descriptors_to_get = 4;  // of a file: two of its writer, its directory
+constexpr std::uint64_t descriptors_to_seed = 1;
 constexpr std::uint64_t descriptors_of_ours = 300;
 
 // False: the command line says nonsense.
@@ -88,16 +88,14 @@ std::expected<peer_address, std::string> resolve(const std::string& given) {
                                                           : fmt::format("{}:{}", text, port)};
 }
 
-// As many descriptors as the machine allows. False: the torrent has too many files for them.
-bool raise_descriptor_limit(std::size_t files) {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;
-  limit.rlim_cur = limit.rlim_max;
-  static_cast<void>(setrlimit(RLIMIT_NOFILE, &limit));
-  const std::uint64_t needed = files * descriptors_per_file + descriptors_of_ours;
-  if (needed <= limit.rlim_max) return true;
+// False: the torrent has too many files for the descriptors that there are.
+bool can_open(std::size_t files, bool fetch) {
+  const std::uint64_t limit = raise_descriptor_limit();
+  const std::uint64_t each = fetch ? descriptors_to_get : descriptors_to_seed;
+  const std::uint64_t needed = files * each + descriptors_of_ours;
+  if (needed <= limit) return true;
   say(fmt::format("a torrent of {} files needs {} open files; raise the limit of {} (ulimit -n)",
-                  files, needed, limit.rlim_max));
+                  files, needed, limit));
   return false;
 }
 
@@ -216,7 +214,8 @@ int transfer(const command_line& given, bool fetch) {
                           .directory = given.directory,
                           .peers = {},
                           .listen = given.listen,
-                          .give_up = std::chrono::seconds(given.give_up_seconds)};
+                          .give_up = std::chrono::seconds(given.give_up_seconds),
+                          .answer = std::chrono::seconds(given.answer_seconds)};
   for (const std::string& one : given.peers) {
     auto address = resolve(one);
     if (!address) {
@@ -225,7 +224,7 @@ int transfer(const command_line& given, bool fetch) {
     }
     options.peers.push_back(*std::move(address));
   }
-  if (!raise_descriptor_limit(of->files.size())) return status_failed;
+  if (!can_open(of->files.size(), fetch)) return status_failed;
   const sigset_t ending = block_signals();
   sluice::result<sluice::engine> engine = sluice::engine::create(knobs);
   if (!engine) {

@@ -4,6 +4,7 @@ import random
 import socket
 import struct
 import threading
+import time
 
 CHOKE, UNCHOKE, INTERESTED, BITFIELD, REQUEST, PIECE, CANCEL = 0, 1, 2, 5, 6, 7, 8
 
@@ -20,15 +21,17 @@ class BadPeer:
     choke_every: after so many blocks it chokes, drops what was asked for, and unchokes
     leave_after: closes after so many blocks
     silent: never answers a request
+    keep_alive_s: sends a keep-alive at such intervals
     first: sent right after the handshake, in place of everything else
     """
 
     def __init__(self, content, corrupt=None, shuffle=1, choke_every=0, leave_after=0,
-                 silent=False, first=None):
+                 silent=False, keep_alive_s=0, first=None):
         self.content = content
         self.data = (content.root / content.name).read_bytes()
         self.corrupt, self.shuffle, self.choke_every = corrupt, shuffle, choke_every
         self.leave_after, self.silent, self.first = leave_after, silent, first
+        self.keep_alive_s, self.keep_alives = keep_alive_s, 0
         self.blocks_sent = self.chokes = self.connections = self.connections_open = 0
         self.listener = socket.create_server(('127.0.0.1', 0))
         self.port = self.listener.getsockname()[1]
@@ -71,6 +74,10 @@ class BadPeer:
         bits = (1 << pieces) - 1 << (-pieces % 8)
         caller.sendall(message(BITFIELD, bits.to_bytes((pieces + 7) // 8)))
         caller.sendall(message(UNCHOKE))
+        while self.keep_alive_s:
+            caller.sendall(bytes(4))
+            self.keep_alives += 1
+            time.sleep(self.keep_alive_s)
         waiting, sent = [], 0
         while True:
             waiting += self.read_request(source)

@@ -65,6 +65,20 @@ def damage_on_the_disk_is_found_and_fetched_again(bench):
 
 
 @case
+def a_piece_of_zeroes_that_is_a_hole_is_there(bench):
+    content = bench.content(files={'': 1 << 20}, piece_bytes=64 << 10,
+                            zeroes=(256 << 10, 512 << 10))
+    out = bench.new_folder()
+    whole = (content.root / 'data').read_bytes()
+    with open(out / 'data', 'wb') as sparse:
+        sparse.write(whole[:256 << 10])
+        sparse.seek(512 << 10)
+        sparse.write(whole[512 << 10:])
+    said = bench.get(content, out, [1])
+    check('got data: 0 bytes' in said, said)
+
+
+@case
 def a_corrupting_peer_is_dropped_and_the_content_is_right(bench):
     content = bench.content(piece_bytes=128 << 10)
     seeder = bench.peer(content, content.root, seeds=True)
@@ -165,6 +179,17 @@ def a_peer_that_never_sends_is_given_up(bench):
     with BadPeer(content, silent=True) as mute:
         said = bench.get(content, bench.new_folder(), [mute.port], '--give-up', '1', status=1)
     check('no peer has sent anything for 1 s' in said, said)
+
+
+@case
+def a_peer_that_only_sends_keep_alives_is_dropped(bench):
+    content = bench.content(files={'': 100_000}, piece_bytes=64 << 10)
+    with BadPeer(content, silent=True, keep_alive_s=0.1) as talker:
+        child = bench.start('get', content.torrent, '--peer', f'127.0.0.1:{talker.port}', '--out',
+                            bench.new_folder(), '--answer', '1')
+        wait_until(lambda: talker.connections == 2, 'it was dropped, and called again')
+        check(talker.keep_alives >= 10, 'it was dropped although it had talked')
+        child.kill()
 
 
 @case

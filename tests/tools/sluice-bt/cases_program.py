@@ -50,6 +50,21 @@ def a_disk_without_room_is_told_before_anything_comes(bench):
 
 
 @case
+def descriptors_are_counted_and_raised_before_files_are_opened(bench):
+    content = bench.content('tree', {f'{i}/f': 1000 for i in range(50)}, piece_bytes=64 << 10)
+
+    def at_most(soft, hard):
+        return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    made = bench.folder / 'made.torrent'
+    child = bench.start('make', made, content.root / 'tree', sets=False,
+                        preexec_fn=at_most(30, 100))
+    bench.finish(child)
+    child = bench.start('get', content.torrent, '--peer', '127.0.0.1:1', '--out',
+                        bench.new_folder(), preexec_fn=at_most(100, 499))
+    check('needs 500 open files' in bench.finish(child, status=1), 'too few')
+
+
+@case
 def it_ends_soon_whatever_callers_do(bench):
     content = bench.content(files={'': 1 << 20}, piece_bytes=64 << 10)
     seeder, port = bench.seed(content)

@@ -70,3 +70,12 @@ TEST_CASE("what was written is no hole") {
   CHECK_FALSE(reader.is_hole(1));  // only its end
   CHECK(reader.is_hole(2));
 }
+
+TEST_CASE("the digest of a hole is that of its zeroes, of the last piece too") {
+  two_files on;
+  bt::disk_reader reader(on.where, on.fds);
+  for (const std::uint32_t piece : {0U, 2U, 1U, 2U}) {
+    CHECK(reader.digest_of_hole(piece) == digest_of(std::string(on.where.bytes_of(piece), '\0')));
+  }
+  CHECK(reader.digest_of(0) == digest_of(std::string(400'000, 'a')));
+}

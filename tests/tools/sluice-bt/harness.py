@@ -91,13 +91,20 @@ def digests(folder):
 
 
 class Content:
-    """Files in a folder of their own, and a .torrent of them made by libtorrent."""
+    """Files in a folder of their own, and a .torrent of them made by libtorrent.
 
-    def __init__(self, folder, name, files, piece_bytes):
+    zeroes: where they begin and end in a single file
+    """
+
+    def __init__(self, folder, name, files, piece_bytes, zeroes=None):
         self.root = pathlib.Path(folder)
         self.name = name
         for seed, (path, size) in enumerate(files.items()):
             write_content(self.root / name / path if path else self.root / name, size, seed)
+        if zeroes:
+            with open(self.root / name, 'r+b') as single:
+                single.seek(zeroes[0])
+                single.write(bytes(zeroes[1] - zeroes[0]))
         storage = lt.file_storage()
         for path in sorted(files):
             storage.add_file(f'{name}/{path}' if path else name, files[path])
@@ -173,10 +180,10 @@ class Bench:
         path.mkdir()
         return path
 
-    def content(self, name='data', files=None, piece_bytes=256 << 10):
+    def content(self, name='data', files=None, piece_bytes=256 << 10, zeroes=None):
         folder = self.new_folder() / 'content'
         folder.mkdir()
-        return Content(folder, name, files or {'': 24 << 20}, piece_bytes)
+        return Content(folder, name, files or {'': 24 << 20}, piece_bytes, zeroes)
 
     def peer(self, *arguments, **named):
         made = LibtorrentPeer(*arguments, **named)

@@ -160,6 +160,45 @@ TEST_CASE("a piece from one alone begins anew when that one goes") {
   CHECK(take(picker, 2, all(1), 100).size() == 4);
 }
 
+TEST_CASE("a piece from one alone goes over to another when that one takes too long") {
+  const bt::layout where = pieces(1);
+  bt::picker picker(where);
+  for (const block_ref& b : take(picker, 1, all(1), 4)) picker.arrived(1, b);
+  picker.rejected(0);
+  const auto slow = take(picker, 1, all(1), 4);
+  CHECK(picker.arrived(1, slow[0]).wanted);
+  CHECK_FALSE(picker.find_overdue(2, all(1)));
+  int intervals = 1;
+  while (!picker.grow_older(1)) ++intervals;
+  CHECK(intervals == 6);
+  CHECK_FALSE(picker.grow_older(2));  // which has none
+  CHECK_FALSE(picker.find_overdue(1, all(1)));
+  CHECK_FALSE(picker.find_overdue(2, bt::bitfield(1)));
+  const auto late = picker.find_overdue(2, all(1));
+  REQUIRE(late);
+  CHECK(late->piece == 0);
+  CHECK(late->owner == 1);
+  picker.take_over(2, 0);
+  const auto fast = take(picker, 2, all(1), 100);
+  CHECK(fast == slow);  // all of it, nothing of what the slow one sent
+  CHECK_FALSE(picker.arrived(1, slow[1]).wanted);
+  // The next one waits twice as long.
+  for (intervals = 1; !picker.grow_older(2);) ++intervals;
+  CHECK(intervals == 12);
+  for (const block_ref& b : fast) CHECK(picker.arrived(2, b).wanted);
+  CHECK_FALSE(picker.grow_older(2));  // it is here, and being checked
+  CHECK_FALSE(picker.find_overdue(1, all(1)));
+  CHECK(picker.rejected(0) == std::vector<bt::source_id>{2});
+}
+
+TEST_CASE("a piece that several may send is never overdue") {
+  const bt::layout where = pieces(1);
+  bt::picker picker(where);
+  static_cast<void>(take(picker, 1, all(1), 4));
+  for (int i = 0; i < 100; ++i) CHECK_FALSE(picker.grow_older(1));
+  CHECK_FALSE(picker.find_overdue(2, all(1)));
+}
+
 TEST_CASE("whatever sources do, every block comes and each is taken once") {
   constexpr std::uint32_t count = 30;
   for (std::uint64_t seed = 1; seed <= 40; ++seed) {
@@ -178,6 +217,10 @@ TEST_CASE("whatever sources do, every block comes and each is taken once") {
         own.clear();
         for (const std::uint32_t piece : picker.release(source))
           CHECK_FALSE(picker.have().has(piece));
+      } else if (what == 1) {  // time passes, and it has nothing to do
+        for (bt::source_id one = 1; one <= 4; ++one) picker.grow_older(one);
+        const auto late = picker.find_overdue(source, all(count));
+        if (late && own.empty()) picker.take_over(source, late->piece);
       } else if (what < 10 && own.size() < 20) {
         const auto b = picker.next(source, all(count), duplicates::at_the_end);
         if (b) own.push_back(*b);

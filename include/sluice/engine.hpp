@@ -53,7 +53,7 @@ namespace detail {
 
 // The coroutine that carries a top-level task; it owns the scope and frees itself at the end.
 struct root_task {
-  struct promise_type {
+  struct promise_type : frame_memory {
     scope task_scope_;
     [[nodiscard]] scope* task_scope() noexcept { return &task_scope_; }
     root_task get_return_object() noexcept {

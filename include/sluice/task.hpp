@@ -3,6 +3,7 @@
 #pragma once
 
 #include <coroutine>
+#include <cstddef>
 #include <exception>
 #include <optional>
 #include <utility>
@@ -18,9 +19,19 @@ class task;
 
 namespace detail {
 
+// Memory of coroutine frames. Any thread; one that ended serves the next on the same thread, which
+// keeps some of them. std::bad_alloc, which in a coroutine ends the program, when there is none.
+[[nodiscard]] SLUICE_API void* allocate_frame(std::size_t bytes);
+SLUICE_API void free_frame(void* frame, std::size_t bytes) noexcept;
+
+struct frame_memory {
+  static void* operator new(std::size_t bytes) { return allocate_frame(bytes); }
+  static void operator delete(void* frame, std::size_t bytes) noexcept { free_frame(frame, bytes); }
+};
+
 // Shared by all promises. The scope is the one of the top-level task this coroutine runs for; ops
 // started in it are cancelled with it.
-class promise_base {
+class promise_base : public frame_memory {
  public:
   [[nodiscard]] scope* task_scope() const noexcept { return scope_; }
   void set_task_scope(scope* s) noexcept { scope_ = s; }

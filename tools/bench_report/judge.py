@@ -159,7 +159,8 @@ def relay_goals(case):
         haproxy = next((rows[way] for way in rows if way.startswith('HAProxy')), None)
         if ours is not None:
             theirs = None if haproxy is None else throughput(haproxy)
-            found.append(goal(f'relay, {counted(connections, "connection")}: at least 0.9 of HAProxy',
+            load = counted(connections, 'connection')
+            found.append(goal(f'relay, {load}: at least 0.9 of HAProxy',
                               ratio(throughput(ours), theirs), least=0.9))
     return found
 

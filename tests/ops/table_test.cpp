@@ -252,6 +252,15 @@ TEST_CASE("polling a descriptor that is none is EBADF, as the ring says it") {
   CHECK(perform(request_of(op_kind::poll, 1'000'000, nullptr, 0, 0, 1)) == -EBADF);
 }
 
+TEST_CASE("a kind with an opcode fills an entry, and all but the loop's own can be performed") {
+  for (std::size_t i = 0; i < op_kind_count; ++i) {
+    const op_row& row = row_of(static_cast<op_kind>(i));
+    CAPTURE(row.name);
+    CHECK((row.opcode >= 0) == (row.fill_sqe != nullptr));
+    CHECK((row.by == carrier::loop) == (row.perform == nullptr));
+  }
+}
+
 TEST_CASE("a route says who performs a request, else its row does") {
   op_request r = request_of(op_kind::splice, 3);
   CHECK(carrier_of(r) == carrier::worker);

@@ -41,14 +41,17 @@ class keeper {
     if (frame == nullptr) return nullptr;
     unpoison(reinterpret_cast<std::byte*>(frame), index * class_bytes);
     kept_[index] = frame->next;
+    --counts_[index];
     bytes_ -= index * class_bytes;
     return frame;
   }
   // False: it has enough.
   bool keep(void* memory, std::size_t index) noexcept {
     if (bytes_ + index * class_bytes > kept_bytes_max) return false;
+    if (counts_[index] * index * class_bytes >= kept_of_a_size_max) return false;
     auto* const frame = ::new (memory) kept_frame{kept_[index]};
     kept_[index] = frame;
+    ++counts_[index];
     bytes_ += index * class_bytes;
     poison(reinterpret_cast<std::byte*>(frame), index * class_bytes);
     return true;
@@ -57,6 +60,7 @@ class keeper {
 
  private:
   std::array<kept_frame*, class_of(frame_bytes_max) + 1> kept_{};
+  std::array<std::size_t, class_of(frame_bytes_max) + 1> counts_{};
   std::size_t bytes_ = 0;
 };
 

@@ -6,8 +6,10 @@
 
 namespace sluice::base {
 
-// A thread keeps no more than this, and no frame larger than frame_bytes_max.
+// A thread keeps no more than this in all and of one size, so that a burst of large frames leaves
+// room for others, and no frame larger than frame_bytes_max.
 inline constexpr std::size_t kept_bytes_max = 512 * 1024;
+inline constexpr std::size_t kept_of_a_size_max = 64 * 1024;
 inline constexpr std::size_t frame_bytes_max = 4096;
 
 // What the calling thread keeps now, in bytes.

@@ -56,11 +56,17 @@ TEST_CASE("what is kept has a bound, and large frames are not kept") {
     void* const large = allocate_frame(base::frame_bytes_max + 1);
     free_frame(large, base::frame_bytes_max + 1);
     CHECK(base::kept_bytes() == 0);
-    std::vector<void*> frames;
-    for (std::size_t i = 0; i < 2 * base::kept_bytes_max / 1024; ++i)
-      frames.push_back(allocate_frame(1024));
-    for (void* const frame : frames) free_frame(frame, 1024);
-    CHECK(base::kept_bytes() == base::kept_bytes_max);
+    const auto keep_many = [](std::size_t bytes) {
+      std::vector<void*> frames;
+      for (std::size_t i = 0; i < 2 * base::kept_of_a_size_max / bytes; ++i)
+        frames.push_back(allocate_frame(bytes));
+      for (void* const frame : frames) free_frame(frame, bytes);
+    };
+    keep_many(1024);
+    CHECK(base::kept_bytes() == base::kept_of_a_size_max);
+    for (std::size_t bytes = 64; bytes <= base::frame_bytes_max; bytes += 64) keep_many(bytes);
+    CHECK(base::kept_bytes() <= base::kept_bytes_max);
+    CHECK(base::kept_bytes() > base::kept_bytes_max - base::frame_bytes_max);
   });
 }
 

@@ -18,6 +18,10 @@ std::uint64_t stripes_of(std::uint64_t bytes, std::uint64_t merge_bytes) {
   return bytes / merge_bytes + 2;  // it may begin and end inside one
 }
 
+// Those of one file wait for each other (the inode's lock), each in a thread of its own: on a disk
+// that hangs, more of them would keep the threads from other disks.
+constexpr std::size_t cached_under_way_max = 4;
+
 // Of a write that need not grow its memory: 512 KiB of 16 KiB blocks, and as much again.
 constexpr std::size_t parts_kept = 64;
 
@@ -216,10 +220,11 @@ write_batcher::access write_batcher::access_of(const write_piece& p) const {
   return aligned ? access::direct : access::cached;
 }
 
-// False: writes of the other access are under way, and have to end first.
+// False: writes of the other access are under way, or enough, and have to end first.
 bool write_batcher::begin_write(stripe& s) {
   const access by = access_of(*s.unbegun);
   if (under_way_ > 0 && by != access_) return false;
+  if (by == access::cached && under_way_ >= cached_under_way_max) return false;
   access_ = by;
   slot& w = *free_slots_.back();
   free_slots_.pop_back();

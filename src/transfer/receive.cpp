@@ -30,8 +30,9 @@ namespace sluice {
 
 namespace {
 
-// A page-cache write copies while the block is warm: few behind the receive keep it so.
-constexpr std::size_t copy_depth_max = 4;
+// A page-cache write copies while the block is warm: few behind the receive keep it so. Those of
+// one file wait for each other (the inode's lock), each in a thread of its own.
+constexpr std::size_t copy_depth_max = 2;
 
 std::uint64_t rounded_up(std::uint64_t bytes, std::uint64_t unit) {
   return (bytes + unit - 1) / unit * unit;

@@ -110,12 +110,12 @@ task<result<block_writer>> block_writer::open(file& into, block_writer_options o
     if (!opened && opened.error().code == ECANCELED) co_return std::unexpected(opened.error());
     if (opened) direct.reset(static_cast<int>(*opened));
   }
-  // What goes through the page cache need not be aligned.
-  const int refusal = kernel::set_direct(cached.get(), false);
-  if (refusal != 0) co_return fail(refusal, "fcntl", where);
   auto made = std::make_unique<state>(file, std::move(cached), std::move(direct), again.alignment,
                                       limits_of(core.values().write, options));
   if (!made->claim) co_return fail(EBUSY, "open", "block_writer: a transfer has the file alone");
+  // What goes through the page cache need not be aligned; both descriptors are one open file.
+  const int refusal = set_direct(file, false);
+  if (refusal != 0) co_return fail(refusal, "fcntl", where);
   co_return block_writer(std::move(made));
 }
 

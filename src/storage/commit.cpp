@@ -1,5 +1,7 @@
 #include "storage/commit.hpp"
 
+#include <algorithm>
+
 #include "storage/committer.hpp"
 #include "storage/file_state.hpp"
 
@@ -60,6 +62,7 @@ task<result<void>> sync_directory(engine_core& core, int directory_fd,
   const result<kernel::inode_info> inode = kernel::inode_of(directory_fd);
   if (!inode) co_return std::unexpected(inode.error());
   committer& with = committer_of(core);
+  losses_before = std::max(losses_before, with.cleared_losses());
   committer::turn_await turn(with, {lane_kind::directory, inode->device, inode->inode});
   turn.wait.fd = directory_fd;
   const result<void> synced = verdict_on_sync(co_await turn, "fsync of the directory");

@@ -135,13 +135,12 @@ void committer::lose_trust(int fd, int failure) {
   ++losses_;
   const result<kernel::inode_info> inode = kernel::inode_of(fd);
   if (!inode) return;
-  const auto known = std::ranges::find(suspects_, inode->device, &suspect::device);
-  if (known != suspects_.end()) {
-    known->last_loss = losses_;
-    return;
-  }
-  suspects_.push_back({inode->device, losses_});
-  counters_.commit.suspects.set(suspects_.size());
+  auto known = std::ranges::find(suspects_, inode->device, &suspect::device);
+  if (known == suspects_.end()) known = suspects_.insert(known, {inode->device, 0, false});
+  known->last_loss = losses_;
+  if (known->refused) return;
+  known->refused = true;
+  counters_.commit.suspects.set(++suspects_refused_);
   warn_("a sync failed (" + std::string(code_name(failure)) + ") on the filesystem of device " +
         std::to_string(major(inode->device)) + ":" + std::to_string(minor(inode->device)) +
         "; nothing is published there until the disk is looked at and " +
@@ -153,7 +152,7 @@ int committer::refusal() const { return failed_ ? code::engine_failed : 0; }
 int committer::refusal(std::uint64_t device) const {
   if (failed_) return code::engine_failed;
   const auto found = std::ranges::find(suspects_, device, &suspect::device);
-  return found != suspects_.end() ? code::filesystem_suspect : 0;
+  return found != suspects_.end() && found->refused ? code::filesystem_suspect : 0;
 }
 
 bool committer::lost_since(std::uint64_t number, std::uint64_t device) const {
@@ -162,10 +161,10 @@ bool committer::lost_since(std::uint64_t number, std::uint64_t device) const {
 }
 
 std::size_t committer::clear_suspects() {
-  const std::size_t count = suspects_.size();
-  suspects_.clear();
+  for (suspect& s : suspects_) s.refused = false;
   counters_.commit.suspects.set(0);
-  return count;
+  cleared_losses_ = losses_;
+  return std::exchange(suspects_refused_, 0);
 }
 
 }  // namespace sluice

@@ -70,7 +70,7 @@ class committer final : public engine_part, private lane_host {
   struct solo_directory {
     lane_key key;
     std::size_t solos = 0;
-    std::mutex one_sync;                     // held by a worker while it syncs the directory
+    std::mutex one_at_a_time;                // held by a worker while it names a file and syncs
     std::atomic<std::uint64_t> failures{0};  // of these syncs; counted while it is held
   };
   // Held by a publish that does all of its work at once, beside the lanes. Of a directory one sync
@@ -104,12 +104,13 @@ class committer final : public engine_part, private lane_host {
   // Why nothing may be committed: code::engine_failed; 0.
   [[nodiscard]] int refusal() const;
   // Whether refusal(device) can be anything but 0.
-  [[nodiscard]] bool refuses_somewhere() const { return failed_ || !suspects_.empty(); }
-  // Numbers lost syncs, from 1; 0 while there were none.
+  [[nodiscard]] bool refuses_somewhere() const { return failed_ || suspects_refused_ > 0; }
+  // Numbers lost syncs, from 1; 0 while there were none. Of these, cleared_losses() were when
+  // suspects were cleared last: whoever asked for that has taken them into account.
   [[nodiscard]] std::uint64_t losses() const { return losses_; }
+  [[nodiscard]] std::uint64_t cleared_losses() const { return cleared_losses_; }
   // Whether one on that filesystem came after that number. Then no sync that says yes vouches for
-  // what was changed before: the error may have been told to the other one alone. Forgotten when
-  // suspects are cleared.
+  // what was changed before: the error may have been told to the other one alone.
   [[nodiscard]] bool lost_since(std::uint64_t number, std::uint64_t device) const;
   // Lets suspect filesystems be published on again; how many there were.
   std::size_t clear_suspects();
@@ -120,9 +121,11 @@ class committer final : public engine_part, private lane_host {
     const char* distrust = nullptr;  // why syncfs is not enough there; null: it is
   };
 
+  // A filesystem of lost syncs: they are remembered, the refusal can be cleared.
   struct suspect {
     std::uint64_t device = 0;
     std::uint64_t last_loss = 0;
+    bool refused = true;
   };
 
   void served(const op_request& by, const lane_wait& first, std::int64_t outcome) override;
@@ -141,7 +144,9 @@ class committer final : public engine_part, private lane_host {
   std::vector<std::map<lane_key, sync_lane>::node_type> spare_;  // so that nothing is allocated
   std::vector<filesystem> filesystems_;                          // seen so far
   std::vector<suspect> suspects_;
+  std::size_t suspects_refused_ = 0;
   std::uint64_t losses_ = 0;
+  std::uint64_t cleared_losses_ = 0;
   bool failed_ = false;
   std::uint64_t solos_ = 0;
   std::deque<solo_directory> solo_directories_;  // those without solos are for others

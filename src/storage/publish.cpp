@@ -64,6 +64,7 @@ struct solo_publish {
   modified when = modified::as_written;
   committer::solo_directory* in = nullptr;
   bool begun = false;
+  std::uint64_t losses_before = 0;
   // What each step said, 0 or an errno; those after one that failed are not taken.
   int data_failure = 0;
   int name_failure = 0;
@@ -72,13 +73,20 @@ struct solo_publish {
 
 int errno_of(int returned) { return returned == 0 ? 0 : errno; }
 
-// The syncs of a directory take turns (committer::solo_directory), and one that says yes after
-// another failed vouches for no name given before: its block may have gone with the other.
-int sync_in_turn(int directory_fd, committer::solo_directory& in, std::uint64_t before) {
-  const std::lock_guard turn(in.one_sync);
-  const int failure = errno_of(::fsync(directory_fd));
-  if (failure != 0) ++in.failures;
-  return failure == 0 && in.failures != before ? EIO : failure;
+// Solos of a directory take turns (committer::solo_directory): a name given while its directory is
+// synced can hide that sync's error. A sync that says yes after another failed vouches for no name
+// given before: its block may have gone with the other.
+void name_and_sync(solo_publish& p, std::uint64_t failures_before) {
+  committer::solo_directory& in = *p.in;
+  const std::lock_guard turn(in.one_at_a_time);
+  p.name_failure = name_file(p.name);
+  if (p.name_failure != 0) return;
+  p.directory_failure = errno_of(::fsync(p.name.directory_fd));
+  if (p.directory_failure != 0) {
+    ++in.failures;
+  } else if (in.failures != failures_before) {
+    p.directory_failure = EIO;
+  }
 }
 
 // The call itself does not fail: what a sync said must not look like an interrupted call, which is
@@ -86,17 +94,19 @@ int sync_in_turn(int directory_fd, committer::solo_directory& in, std::uint64_t 
 std::int64_t publish_on_worker(void* context) {
   auto& p = *static_cast<solo_publish*>(context);
   p.begun = true;
-  const std::uint64_t failures = p.in->failures;
+  const std::uint64_t failures_before = p.in->failures;
   if (p.when == modified::now) date_now(p.name.file_fd);
   p.data_failure = errno_of(::fdatasync(p.name.file_fd));
-  if (p.data_failure != 0) return 0;
-  p.name_failure = name_file(p.name);
-  if (p.name_failure != 0) return 0;
-  p.directory_failure = sync_in_turn(p.name.directory_fd, *p.in, failures);
+  if (p.data_failure == 0) {
+    name_and_sync(p, failures_before);
+  } else {
+    ++p.in->failures;  // it may have had blocks of the directory to write, too
+  }
   return 0;
 }
 
-result<void> published_solo(file_state& state, const solo_publish& p, int directory_fd) {
+result<void> published_solo(file_state& state, const solo_publish& p, int directory_fd,
+                            std::uint64_t device) {
   committer& with = committer_of(state.core);
   state.core.counters().commit.waiters.add();
   with.note_sync(state.fd.get(), -p.data_failure);
@@ -110,7 +120,11 @@ result<void> published_solo(file_state& state, const solo_publish& p, int direct
   if (!has_name) return has_name;
   with.note_sync(directory_fd, -p.directory_failure);
   state.core.counters().commit.waiters.add();
-  return named_and_synced(verdict_on_sync(-p.directory_failure, "fsync of the directory"));
+  const result<void> synced = verdict_on_sync(-p.directory_failure, "fsync of the directory");
+  if (synced && with.lost_since(p.losses_before, device)) {
+    return fail(code::durability_unknown, "fsync of the directory", "another was told");
+  }
+  return named_and_synced(synced);
 }
 
 task<result<void>> publish_solo(file_state& state, int directory_fd, const std::string& last_name,
@@ -120,12 +134,13 @@ task<result<void>> publish_solo(file_state& state, int directory_fd, const std::
   const committer::solo held(committer_of(state.core), *directory_inode);
   solo_publish all{.name = naming_of(state, directory_fd, last_name, options.existing),
                    .when = options.when,
-                   .in = &held.in()};
+                   .in = &held.in(),
+                   .losses_before = committer_of(state.core).losses()};
   op_await working(state.core.loop(), call_of(publish_on_worker, &all));
   const result<std::size_t> done = co_await working;
   take_back(state, all.name);
   if (!all.begun) co_return fail(done.error().code, "fdatasync", "publish");
-  co_return published_solo(state, all, directory_fd);
+  co_return published_solo(state, all, directory_fd, directory_inode->device);
 }
 
 int name_one(void* subject) { return name_file(*static_cast<naming*>(subject)); }
@@ -167,7 +182,9 @@ task<result<void>> publish(file& of, directory& in, std::string last_name,
   if (!sound) co_return sound;
   const bool durable = options.wanted == durability::durable;
   const std::uint64_t workers = state.core.values().pool.threads / 2;
-  if (durable && !state.durability_lost && committer_of(state.core).is_for_solo(workers)) {
+  // A large one may take long to sync, and the lane of the directory waits for the solos in it.
+  const bool small = inode->bytes < state.core.values().commit.bytes_max;
+  if (durable && small && !state.durability_lost && committer_of(state.core).is_for_solo(workers)) {
     co_return co_await publish_solo(state, in.fd(), last_name, options);
   }
   if (durable) {

@@ -108,7 +108,7 @@ TEST_CASE("a failed sync makes its filesystem suspect, and no other, until that 
   CHECK(b.commits.clear_suspects() == 0);
 }
 
-TEST_CASE("a loss is told of its filesystem, to who asks from before it, until it is cleared") {
+TEST_CASE("a loss is told of its filesystem, to who asks from before it, cleared or not") {
   const support::temp_dir dir;
   bench b;
   const std::uint64_t device = device_of(dir.fd());
@@ -123,8 +123,14 @@ TEST_CASE("a loss is told of its filesystem, to who asks from before it, until i
     CHECK_FALSE(b.commits.lost_since(loss, device));
     CHECK_FALSE(b.commits.lost_since(0, device + 1));
   }
+  CHECK(b.commits.refusal(device) == code::filesystem_suspect);
   CHECK(b.commits.clear_suspects() == 1);
-  CHECK_FALSE(b.commits.lost_since(0, device));
+  CHECK(b.commits.refusal(device) == 0);
+  CHECK_FALSE(b.commits.refuses_somewhere());
+  CHECK(b.commits.clear_suspects() == 0);
+  // Who waits since before is told all the same.
+  CHECK(b.commits.lost_since(1, device));
+  CHECK(b.commits.cleared_losses() == 2);
   CHECK(b.commits.losses() == 2);
 }
 

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include <array>
+#include <cerrno>
 #include <random>
 #include <vector>
 
@@ -78,7 +79,10 @@ class client {
   }
   std::size_t listen() {
     std::array<epoll_event, 256> found;
-    const int count = ::epoll_wait(epoll_.get(), found.data(), found.size(), 10'000);
+    int count = 0;
+    do {  // EINTR without a signal: the end of a ring that this process had may do that
+      count = ::epoll_wait(epoll_.get(), found.data(), found.size(), 10'000);
+    } while (count < 0 && errno == EINTR);
     if (count <= 0) fail_here("the server answers no more");
     message text;
     for (int i = 0; i < count; ++i) {

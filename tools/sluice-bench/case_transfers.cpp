@@ -124,9 +124,7 @@ std::vector<combination> transfer_sizes(const setup& on) {
     return combine({{16 * kib, 512 * kib}, {2}, mib, 2});
   }
   if (on.how_much == effort::quick) {
-    return chain({{{64 * kib}, {16}, 256 * mib, 512},
-                  {{16 * mib}, {16}, 256 * mib, 512},
-                  {{256 * mib}, {1}, 256 * mib, 512}});
+    return chain({{{64 * kib}, {16}, 256 * mib, 512}, {{256 * mib}, {1}, 256 * mib, 512}});
   }
   // Not the whole grid, which takes hours: small objects by few and by many, large ones by few.
   return chain({{{4 * kib}, {16, 4096}, 256 * mib, 512},

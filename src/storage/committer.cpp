@@ -11,8 +11,6 @@
 
 namespace sluice {
 
-bool is_lost_sync(int failure) { return failure != ECANCELED && failure != code::no_thread; }
-
 committer& committer_of(engine_core& core) {
   std::unique_ptr<engine_part>& part = core.storage_part();
   if (!part) {

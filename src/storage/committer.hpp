@@ -155,8 +155,4 @@ class committer final : public engine_part, private lane_host {
 // The engine's, made when first asked for.
 [[nodiscard]] committer& committer_of(engine_core& core);
 
-// Whether a failure says that a sync was tried and what is on the disk is unknown. Not: a cancel,
-// or no thread to be had for it.
-[[nodiscard]] bool is_lost_sync(int failure);
-
 }  // namespace sluice

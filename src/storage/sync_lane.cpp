@@ -22,6 +22,8 @@ op_request sync_of(int fd, std::uint32_t flags) {
 
 }  // namespace
 
+bool is_lost_sync(int failure) { return failure != ECANCELED && failure != code::no_thread; }
+
 sync_lane::sync_lane(const lane_key& key, loop& on, const tuning::commit_knobs& knobs,
                      lane_host& host)
     : key_(key), loop_(on), knobs_(knobs), host_(host) {
@@ -94,6 +96,19 @@ void sync_lane::take_members() {
   waiting_bytes_ -= std::min(waiting_bytes_, bytes);
 }
 
+// What they wrote may have been lost with the members' bytes, and another sync would say 0
+// (kernel-notes/failed_sync_is_told_once.md).
+void sync_lane::take_all() {
+  while (!waiting_.empty()) {
+    lane_wait& w = wait_of(waiting_.front());
+    waiting_.pop_front();
+    w.scope_link.unlink();
+    members_.push_back(w);
+  }
+  waiting_count_ = 0;
+  waiting_bytes_ = 0;
+}
+
 op_request sync_lane::request_for_members() {
   switch (key_.kind) {
     case lane_kind::file:
@@ -154,6 +169,9 @@ void sync_lane::ended(op& o) noexcept {
   const op_request by = dated ? l.dated_sync_ : o.request;
   const std::int64_t outcome = dated && o.outcome() >= 0 ? l.dated_outcome_ : o.outcome();
   l.host_.served(by, wait_of(l.members_.front()), outcome);
+  if (l.key_.kind == lane_kind::file && outcome < 0 && is_lost_sync(static_cast<int>(-outcome))) {
+    l.take_all();
+  }
   while (!l.members_.empty()) {
     lane_wait& w = wait_of(l.members_.front());
     l.loop_.answer_parked(w, outcome < 0 ? outcome : -w.failure_);

@@ -5,6 +5,7 @@
 // Where a wait is, and who may end it:
 //   waiting_  in the scope of its task; a cancel takes it off, and nothing has happened
 //   members_  out of that scope: the kernel has its descriptor, so a cancel waits for the answer
+// A sync of one file that fails is the answer to those who wait by then, too.
 #pragma once
 
 #include <compare>
@@ -53,6 +54,10 @@ class lane_wait : public op {
   int failure_ = 0;  // of serve
 };
 
+// Whether a failure says that a sync was tried and what is on the disk is unknown. Not: a cancel,
+// or no thread to be had for it.
+[[nodiscard]] bool is_lost_sync(int failure);
+
 class sync_lane;
 
 // Who owns lanes. Told after each group, before its members are.
@@ -93,6 +98,7 @@ class sync_lane {
   [[nodiscard]] bool is_full() const;
   [[nodiscard]] bool waits_for_more() const;
   void take_members();
+  void take_all();
   [[nodiscard]] op_request request_for_members();
   [[nodiscard]] op_request sync_of_data();
   [[nodiscard]] op_request sync_of_filesystem();

@@ -151,6 +151,22 @@ TEST_CASE("what a sync says all of its group are told, and nobody else") {
   CHECK(later.told == 0);
 }
 
+TEST_CASE(
+    "a lost sync of a file is told to those who wait by then, a cancelled one is made again") {
+  for (const auto& [outcome, told] : {std::pair{-EIO, -EIO}, std::pair{-ECANCELED, 0}}) {
+    bench b(lane_kind::file);
+    b.join(3);
+    b.turns();
+    told_wait& later = b.join(3);
+    b.answer(outcome);
+    CHECK(b.waits[0].told == outcome);
+    CHECK(later.times_told == (outcome == told ? 1 : 0));
+    if (later.times_told == 0) b.answer(0);
+    CHECK(later.told == told);
+    CHECK(b.groups.size() == (outcome == told ? 1 : 2));
+  }
+}
+
 TEST_CASE("a sync is asked of the kind of the lane") {
   struct row {
     lane_kind kind;

@@ -76,7 +76,9 @@ struct block_writer::state {
         cached(std::move(through_cache)),
         direct(std::move(around_cache)),
         batcher(core.loop(), core.blocks(), core.counters().write,
-                {cached.get(), direct.get(), alignment}, limits) {}
+                {cached.get(), direct.get(), alignment}, limits) {
+    into.writer = token;
+  }
   state(const state&) = delete;
   state& operator=(const state&) = delete;
   ~state() {
@@ -87,6 +89,7 @@ struct block_writer::state {
   file_state& file;
   engine_core& core;
   transfer_claim claim;
+  std::shared_ptr<void> token = std::make_shared<char>();
   kernel::unique_fd cached;
   kernel::unique_fd direct;
   write_batcher batcher;
@@ -100,6 +103,7 @@ task<result<block_writer>> block_writer::open(file& into, block_writer_options o
   if (!kernel::is_writable(file.fd.get())) co_return fail(EBADF, "open", where);
   if (const transfer_claim free(file, transfer_claim::hold::shared); !free)
     co_return fail(EBUSY, "open", "block_writer: a transfer has the file alone");
+  if (!file.writer.expired()) co_return fail(EBUSY, "open", "block_writer: there is one");
   kernel::unique_fd cached(::fcntl(file.fd.get(), F_DUPFD_CLOEXEC, 0));
   if (!cached) co_return fail(errno, "fcntl", where);
   kernel::unique_fd direct;
@@ -110,6 +114,7 @@ task<result<block_writer>> block_writer::open(file& into, block_writer_options o
     if (!opened && opened.error().code == ECANCELED) co_return std::unexpected(opened.error());
     if (opened) direct.reset(static_cast<int>(*opened));
   }
+  if (!file.writer.expired()) co_return fail(EBUSY, "open", "block_writer: there is one");
   auto made = std::make_unique<state>(file, std::move(cached), std::move(direct), again.alignment,
                                       limits_of(core.values().write, options));
   if (!made->claim) co_return fail(EBUSY, "open", "block_writer: a transfer has the file alone");

@@ -19,7 +19,8 @@ file_state::~file_state() {
 }
 
 transfer_claim::transfer_claim(file_state& file, hold wanted) {
-  if (wanted == hold::alone ? file.transfers != 0 : file.transfers < 0) return;
+  const bool free = file.transfers == 0 && file.writer.expired();
+  if (wanted == hold::alone ? !free : file.transfers < 0) return;
   file.transfers += wanted == hold::alone ? -1 : 1;
   held_ = &file;
 }
@@ -69,7 +70,7 @@ int file::fd() const { return state_ ? state_->fd.get() : -1; }
 result<file_info> file::info() const {
   const result<kernel::inode_info> inode = kernel::inode_of(fd());
   if (!inode) return std::unexpected(inode.error());
-  return file_info{inode->bytes, inode->inode, inode->modified_ns};
+  return info_of(*inode);
 }
 
 result<void> file::touch() const {

@@ -30,6 +30,9 @@ struct file_state {
   std::string temporary_name;    // while it has one
   bool durability_lost = false;  // a sync failed: final
   int transfers = 0;             // that share it now; -1: one that has it alone
+  // Of the block writer whose writes may be under way, be it gone or not: what it still writes must
+  // not land on what came after it.
+  std::weak_ptr<void> writer;
 };
 
 // A transfer's hold on its file. O_DIRECT is a flag of the descriptor, so one that may switch it,
@@ -48,6 +51,10 @@ class transfer_claim {
  private:
   file_state* held_ = nullptr;
 };
+
+[[nodiscard]] inline file_info info_of(const kernel::inode_info& inode) {
+  return {inode.bytes, inode.inode, inode.modified_ns};
+}
 
 // Switches O_DIRECT of the file's descriptor: 0 or an errno (EINVAL where the filesystem cannot).
 [[nodiscard]] int set_direct(file_state& state, bool on);

@@ -492,11 +492,12 @@ TEST_CASE("a writer that goes drops what was not begun, and its writes end in th
       world w(on);
       {
         sluice::file into = opened(w, "file");
+        sluice::file other = opened(w, "other");
         block_writer writer = writer_of(w, into, {.delay = 10s});
         for (std::uint64_t i = 0; i < 12; ++i) post_pattern(w, writer, i * 256 * kib, 256 * kib);
         post_pattern(w, writer, 64 * mib, 4 * kib);
         for (int i = 0; i < turns; ++i) w.engine().run_once(1ms);
-        if (turns == 3) writer = writer_of(w, into);  // the other one goes
+        if (turns == 3) writer = writer_of(w, other);  // that of the first file goes
       }
       w.settle();
       const std::vector<std::byte> content = content_of(w.at("file"));
@@ -579,6 +580,9 @@ TEST_CASE("what cannot be is refused, and leaves the block with the caller") {
   block_writer writer = writer_of(w, into);
   const sluice::transfer_claim second(into.state(), sluice::transfer_claim::hold::alone);
   CHECK_FALSE(second);
+  const sluice::result<block_writer> another = w.run(open_writer(into, {}));
+  REQUIRE(!another.has_value());
+  CHECK(another.error().code == EBUSY);
   sluice::lease block = w.engine().core().blocks().try_take();
   const auto all = std::as_bytes(block.bytes());
   CHECK(code_of(writer.post(std::move(block), std::as_bytes(std::span(foreign_byte)), 0)) ==

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -92,6 +93,12 @@ class SLUICE_API file {
 
 enum class make_parents : std::uint8_t { no, yes };
 
+// What directory::create_for makes and finds.
+struct successor {
+  file made;                         // as by directory::create
+  std::optional<file_info> current;  // of what it is to replace; nothing has the name
+};
+
 // An open directory. All paths are relative to it and resolved beneath it only: no "..", no
 // symbolic links, no magic links (openat2(2) RESOLVE_BENEATH and its kin, or a walk that does the
 // same). Errors: EXDEV and ELOOP for a path that leads out, ENOENT, ENOTDIR, EACCES.
@@ -115,6 +122,9 @@ class SLUICE_API directory {
   // For writing, without a name until published (O_TMPFILE; else a temporary name that goes away
   // unpublished). code::filesystem_suspect and code::engine_failed as publish.
   [[nodiscard]] task<result<file>> create();
+  // look(path) and create(), with one hand-over to a thread for both: for a server that has to know
+  // what an upload will replace. Errors as both; what is missing, ENOENT, is none.
+  [[nodiscard]] task<result<successor>> create_for(std::string path);
   // Removes the name of a regular file, durably when it returns. EISDIR for a directory.
   [[nodiscard]] task<result<void>> remove(std::string path);
   // Makes names created, replaced and removed in it so far durable. code::durability_unknown when

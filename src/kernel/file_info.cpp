@@ -78,6 +78,16 @@ result<inode_info> inode_of(int fd) {
   };
 }
 
+result<inode_info> require_regular(int fd) {
+  const result<inode_info> inode = inode_of(fd);
+  if (!inode) return inode;
+  if (S_ISDIR(inode->mode)) return fail(EISDIR, "open", "a directory");
+  // Only O_PATH opens a link itself, and of the two ways beneath only the walk.
+  if (S_ISLNK(inode->mode)) return fail(ELOOP, "open", "a symbolic link");
+  if (!S_ISREG(inode->mode)) return fail(EINVAL, "open", "not a regular file");
+  return inode;
+}
+
 std::uint64_t free_bytes_beside(int fd) {
   struct statvfs info{};
   if (::fstatvfs(fd, &info) != 0) return std::numeric_limits<std::uint64_t>::max();

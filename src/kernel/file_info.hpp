@@ -43,6 +43,8 @@ struct inode_info {
   std::uint32_t mode = 0;
 };
 [[nodiscard]] result<inode_info> inode_of(int fd);
+// EISDIR for a directory, ELOOP for a symbolic link, EINVAL for what else is no regular file.
+[[nodiscard]] result<inode_info> require_regular(int fd);
 
 // Free bytes of its filesystem, those reserved for root included; the largest number when it cannot
 // be asked.

@@ -11,20 +11,12 @@
 #include "storage/commit.hpp"
 #include "storage/committer.hpp"
 #include "storage/file_state.hpp"
-#include "storage/temporary_name.hpp"
 
 namespace sluice {
 namespace {
 
-constexpr std::uint32_t file_mode = 0666;  // the process's umask takes from it
-constexpr std::uint32_t directory_mode = 0777;
+constexpr std::uint32_t directory_mode = 0777;  // the process's umask takes from it
 constexpr int directory_flags = O_RDONLY | O_DIRECTORY;
-
-// What a filesystem without O_TMPFILE says: it takes the flags for an attempt to write a directory
-// (open(2)).
-bool lacks_unnamed_files(int refusal) {
-  return refusal == EOPNOTSUPP || refusal == EISDIR || refusal == EINVAL || refusal == ENOENT;
-}
 
 struct split_path {
   std::string parent;  // "" is the directory itself
@@ -36,20 +28,6 @@ split_path split(const std::string& path) {
   if (slash == std::string::npos) return {"", path};
   return {path.substr(0, slash), path.substr(slash + 1)};
 }
-
-result<kernel::inode_info> require_regular(int fd) {
-  const result<kernel::inode_info> inode = kernel::inode_of(fd);
-  if (!inode) return inode;
-  if (S_ISDIR(inode->mode)) return fail(EISDIR, "open", "a directory");
-  // Only O_PATH opens a link itself, and of the two ways beneath only the walk.
-  if (S_ISLNK(inode->mode)) return fail(ELOOP, "open", "a symbolic link");
-  if (!S_ISREG(inode->mode)) return fail(EINVAL, "open", "not a regular file");
-  return inode;
-}
-
-}  // namespace
-
-namespace {
 
 task<result<void>> make_directory(engine_core& core, int parent_fd, const std::string& name) {
   op_request request;
@@ -89,40 +67,6 @@ task<result<kernel::unique_fd>> enter_or_make(engine_core& core, int parent_fd, 
       co_await sync_change(core, parent_fd, losses_before, "parent directory");
   if (!synced) co_return std::unexpected(synced.error());
   co_return there;
-}
-
-// Nobody should send bytes to a disk where they cannot be published.
-result<void> check_trust(engine_core& core, int directory_fd) {
-  const committer& commits = committer_of(core);
-  if (!commits.refuses_somewhere()) return {};
-  const result<kernel::inode_info> inode = kernel::inode_of(directory_fd);
-  if (!inode) return std::unexpected(inode.error());
-  const int refusal = commits.refusal(inode->device);
-  if (refusal == 0) return {};
-  core.counters().publish.refused.add();
-  return fail(refusal, "open", "create: an earlier sync failed");
-}
-
-struct temporary_request {
-  int directory_fd;
-  std::string name;
-};
-
-std::int64_t make_temporary_on_worker(void* context) {
-  auto* wanted = static_cast<temporary_request*>(context);
-  return make_temporary(wanted->directory_fd, file_mode, wanted->name);
-}
-
-task<result<file>> create_named(engine_core& core, kernel::unique_fd parent) {
-  temporary_request wanted{parent.get(), {}};
-  op_await making(core.loop(), call_of(make_temporary_on_worker, &wanted));
-  const result<std::size_t> made = co_await making;
-  if (!made) co_return fail(made.error().code, "openat", "create: under a temporary name");
-  auto state = std::make_unique<file_state>(core, kernel::unique_fd(static_cast<int>(*made)));
-  state->writable = true;
-  state->temporary_name = std::move(wanted.name);
-  state->directory = std::move(parent);
-  co_return file(std::move(state));
 }
 
 }  // namespace
@@ -186,7 +130,7 @@ task<result<file>> directory::open_file(std::string path) {
   result<kernel::unique_fd> fd =
       co_await open_beneath(*core_, fd_, std::move(path), O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (!fd) co_return std::unexpected(fd.error());
-  const result<kernel::inode_info> regular = require_regular(fd->get());
+  const result<kernel::inode_info> regular = kernel::require_regular(fd->get());
   if (!regular) co_return std::unexpected(regular.error());
   // Left on, the ring would take a read that has to wait for the disk for one that must not.
   if (::fcntl(fd->get(), F_SETFL, 0) != 0) co_return fail(errno, "fcntl", "open_file");
@@ -196,28 +140,9 @@ task<result<file>> directory::open_file(std::string path) {
 task<result<file_info>> directory::look(std::string path) {
   const result<kernel::unique_fd> fd = co_await open_beneath(*core_, fd_, std::move(path), O_PATH);
   if (!fd) co_return std::unexpected(fd.error());
-  const result<kernel::inode_info> regular = require_regular(fd->get());
+  const result<kernel::inode_info> regular = kernel::require_regular(fd->get());
   if (!regular) co_return std::unexpected(regular.error());
-  co_return file_info{regular->bytes, regular->inode, regular->modified_ns};
-}
-
-task<result<file>> directory::create() {
-  if (const result<void> wanted = check_trust(*core_, fd_); !wanted)
-    co_return std::unexpected(wanted.error());
-  if (core_->tried().unnamed_files) {
-    result<kernel::unique_fd> fd =
-        co_await open_beneath(*core_, fd_, ".", O_TMPFILE | O_RDWR, file_mode);
-    if (fd) {
-      auto state = std::make_unique<file_state>(*core_, std::move(*fd));
-      state->writable = true;
-      state->unnamed = true;
-      co_return file(std::move(state));
-    }
-    if (!lacks_unnamed_files(fd.error().code)) co_return std::unexpected(fd.error());
-  }
-  kernel::unique_fd parent(::fcntl(fd_, F_DUPFD_CLOEXEC, 0));
-  if (!parent) co_return fail(errno, "fcntl", "create: keeping the directory");
-  co_return co_await create_named(*core_, std::move(parent));
+  co_return info_of(*regular);
 }
 
 task<result<void>> directory::remove(std::string path) {

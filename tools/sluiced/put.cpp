@@ -100,10 +100,27 @@ sluice::task<checked> check_again(exchange& x, destination& to) {
   co_return found;
 }
 
+// Where nothing can be made of the answer but to tell it, the look is left to create_file.
+bool looks_before(const exchange& x, const destination& to) {
+  return x.asked.when.guards_change() || !to.missing.empty();
+}
+
 sluice::task<checked> find_destination(exchange& x, destination& to) {
   checked found = co_await open_parent(x, to);
-  if (!found) co_return found;
-  co_return co_await check_again(x, to);
+  if (found && looks_before(x, to)) found = co_await check_again(x, to);
+  co_return found;
+}
+
+sluice::task<std::expected<sluice::file, answer>> create_file(exchange& x, destination& to) {
+  if (looks_before(x, to)) {
+    auto created = co_await to.parent.create();
+    if (!created) co_return std::unexpected(failed(created.error(), step::place));
+    co_return std::move(*created);
+  }
+  auto created = co_await to.parent.create_for(to.name);
+  if (!created) co_return std::unexpected(failed(created.error(), step::place));
+  if (created->current) to.current = validators_of(*created->current);
+  co_return std::move(created->made);
 }
 
 // Whether there is memory for a body at all. The block goes back at once: the transfer takes its
@@ -284,8 +301,8 @@ answer answer_published(const exchange& x, const sluice::file& published, const 
 
 // From an accepted request to its answer.
 sluice::task<answer> upload(exchange& x, destination& to, digest_check& check) {
-  auto created = co_await to.parent.create();
-  if (!created) co_return failed(created.error(), step::place);
+  auto created = co_await create_file(x, to);
+  if (!created) co_return std::move(created.error());
   sluice::file into = std::move(*created);
 
   checked done = co_await invite_body(x, into);

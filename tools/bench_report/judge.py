@@ -93,7 +93,8 @@ def idle_goals(case):
     of = f' bytes each ({ours["way"]}, {most:,} connections)'
     made = goal('10,000 idle connections: at most 2 KiB of our memory each', value, most=2048,
                 of=of)
-    return [made if most >= 1000 else made._replace(met=None)]
+    # Of fewer the memory that the process has anyway weighs too much.
+    return [made if most >= 9000 else made._replace(met=None)]
 
 
 def framed_goals(case):

@@ -94,6 +94,8 @@ sluice::task<void> send_objects(served& s, sluice::stream peer) {
     if (!got || *got != head.size()) co_return;
     sluice::send_options options;
     options.length = length_in(head);
+    options.content =
+        sluice::file_content::unchanging;  // as sluiced's are: replaced, never written
     const auto moved = co_await sluice::send_from_file(peer, *file, options);
     if (!moved) {
       fmt::print(stderr, "serve: {}\n", sluice::describe(moved.error()));

@@ -47,6 +47,10 @@ def full_matrix(filesystems, backends, groupings, seed):
                 yield trial.Workload(**named, workers=1, rounds=60, seed=seed)
                 yield trial.Workload(**named, workers=8, names=24, rounds=20, seed=seed + 1,
                                      solo_max=0)
+            # Solos and lanes at once, by one call and by three.
+            for manner in trial.KEPT:
+                yield trial.Workload(filesystem, backend, manner=manner, workers=8, names=24,
+                                     rounds=20, seed=seed + 2)
         for manner in trial.BROKEN:
             yield trial.Workload(filesystem, backends[0], manner=manner, seed=seed)
 
@@ -107,7 +111,7 @@ def parsed():
     parser.add_argument('--filesystem', choices=trial.FILESYSTEMS, action='append')
     parser.add_argument('--backend', choices=['ring', 'pool'], action='append')
     parser.add_argument('--grouping', action='append')
-    parser.add_argument('--manner', choices=['durable', *trial.BROKEN])
+    parser.add_argument('--manner', choices=[*trial.KEPT, *trial.BROKEN])
     parser.add_argument('--states', type=int, default=0)
     parser.add_argument('--short', action='store_true')
     parser.add_argument('--seed', type=int, default=1)

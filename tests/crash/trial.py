@@ -28,7 +28,9 @@ FILESYSTEMS = {
     'btrfs': Filesystem('btrfs', ('mkfs.btrfs', '-q', '-f', '-K'), 256 * MIB),
 }
 
-# Manners of the workload that break a promise, and what the checker must say of them.
+# Manners of the workload that keep its promise.
+KEPT = ('durable', 'in_steps')
+# Those that break it, and what the checker must say of them.
 BROKEN = {
     'stored': 'was acknowledged and is gone|partial|where it must show',
     'no_file_sync': 'was acknowledged and is gone|partial|where it must show',
@@ -154,7 +156,7 @@ def verdict(workload, outcome):
     if outcome.acknowledged == 0 or outcome.states == 0:
         return 'nothing was acknowledged or looked at: the trial shows nothing'
     wrong = [f'{cut}: {line}' for cut, line in outcome.wrong]
-    if workload.manner == 'durable':
+    if workload.manner in KEPT:
         return '\n'.join(wrong[:20])
     expected = re.compile(BROKEN[workload.manner])
     if any(expected.search(line) for line in wrong):

@@ -5,8 +5,9 @@
 //     [--solo-max N]
 //
 // Each name belongs to one worker, so that its versions come one after the other; the workers run
-// at once. Manners, of which all but the first break the promise and must be caught:
-//   durable         as a server does it
+// at once. Manners, of which all but the first two break the promise and must be caught:
+//   durable         all of it by publish
+//   in_steps        the same promise by three calls, as a server that holds a lock for the naming
 //   stored          acknowledges what was only handed to the kernel
 //   no_file_sync    syncs the directory, not the file
 //   no_name_sync    syncs the file, not the directory
@@ -84,6 +85,10 @@ sluice::knobs settings(const options& wanted) {
   return k;
 }
 
+bool keeps_its_promise(const std::string& manner) {
+  return manner == "durable" || manner == "in_steps";
+}
+
 struct plan {
   sluice::engine& engine;
   sluice::directory& root;
@@ -139,9 +144,10 @@ sluice::task<void> fill(plan& p, sluice::file& into, const identity& who,
 sluice::task<void> publish(plan& p, sluice::file& made, sluice::directory& in, std::string last) {
   sluice::publish_options how;
   if (p.manner == "no_name_sync") need(co_await made.commit());
+  if (p.manner == "in_steps") need(co_await made.commit_to_publish(sluice::modified::now));
   if (p.manner != "durable") how.wanted = sluice::durability::stored;
   need(co_await sluice::publish(made, in, std::move(last), how));
-  if (p.manner == "no_file_sync") need(co_await in.sync());
+  if (p.manner == "no_file_sync" || p.manner == "in_steps") need(co_await in.sync());
 }
 
 sluice::task<bool> overwrite_in_place(plan& p, sluice::directory& in, const identity& who) {
@@ -163,9 +169,9 @@ sluice::task<void> make_version(plan& p, const identity& who, support::seeded_ra
   sluice::directory in = co_await parent_of(p, who.name_number);
   const bool replaced = p.manner == "in_place" && co_await overwrite_in_place(p, in, who);
   if (!replaced) {
-    sluice::file made = need(co_await in.create());
-    co_await fill(p, made, who, random);
-    co_await publish(p, made, in, last_of(who.name_number));
+    sluice::successor next = need(co_await in.create_for(last_of(who.name_number)));
+    co_await fill(p, next.made, who, random);
+    co_await publish(p, next.made, in, last_of(who.name_number));
   }
   p.promises.acknowledged(path, who.version);
 }
@@ -188,7 +194,7 @@ sluice::task<void> work(plan& p, std::vector<owned_name> names, std::uint64_t se
   for (std::uint32_t round = 0; round < p.rounds; ++round) {
     owned_name& n = names[random.below(names.size())];
     const identity next{p.seed, n.number, ++n.version};
-    const bool removing = n.present && p.manner == "durable" && random.one_in(8);
+    const bool removing = n.present && keeps_its_promise(p.manner) && random.one_in(8);
     if (removing) {
       co_await remove_version(p, next);
     } else {

@@ -1,6 +1,7 @@
 // File to file, in steps, every one of them an operation:
 //   sharing   blocks, a long piece at a time, holes and all (FICLONERANGE)
-// and what that cannot do, piece by piece of the source, data and holes in turn:
+//   appending many pieces of the source by one call, where the target has nothing behind the cursor
+// and what these cannot do, piece by piece of the source, data and holes in turn:
 //   finding   how far the data, or the hole, at the cursor reaches
 //   punching  of a hole, what the target has there; behind the target's end nothing is to be done
 //   ranging   of data, by copy_file_range(2), which would fill the holes
@@ -32,9 +33,12 @@ namespace {
 constexpr std::uint64_t extent_bytes_max = std::uint64_t{1} << 30;
 // Of nearly every filesystem that shares blocks; one that has larger ones says EINVAL.
 constexpr std::uint64_t shared_block_bytes = 4096;
+// Of one call: a hand-over to a thread costs more than a small piece.
+constexpr std::uint32_t appended_pieces_max = 64;
 
 enum class step : std::uint8_t {
   sharing,
+  appending,
   finding,
   punching,
   ranging,
@@ -61,6 +65,7 @@ class copying {
   void go_on();
   void fall_back(const char* reason);
   void share_next();
+  void find_next();
   void treat_piece();
   [[nodiscard]] std::optional<std::uint64_t> size_of(const file_state& file);
   [[nodiscard]] op_request request();
@@ -70,6 +75,7 @@ class copying {
   void failed(int failure);
   void leased(result<lease> got);
   void was_shared();
+  void was_appended();
   void was_found();
   void was_punched();
   void was_ranged(std::uint64_t bytes);
@@ -97,6 +103,7 @@ class copying {
   path way_ = path::copy;        // of what comes next; the receipt's is that of the bulk
   std::uint64_t moved_ = 0;      // bytes that are no holes
   kernel::shared_range shared_;  // sharing
+  kernel::appended_range appended_;
   kernel::file_piece piece_;     // what the source has at the cursor, from finding on
   std::uint64_t piece_end_ = 0;  // in the source, or the end of the range
   std::uint64_t punch_bytes_ = 0;
@@ -137,6 +144,23 @@ void copying::go_on() {
     if (const auto size = size_of(into_)) step_ = *size < target() ? step::growing : step::ended;
   } else if (way_ == path::reflink) {
     share_next();
+  } else {
+    find_next();
+  }
+}
+
+void copying::find_next() {
+  const auto size = size_of(into_);
+  if (!size) return;
+  if (way_ == path::copy_file_range && *size <= target()) {
+    appended_ = {.source = from_.fd.get(),
+                 .target = into_.fd.get(),
+                 .source_offset = source(),
+                 .target_offset = target(),
+                 .bytes = left(),
+                 .data_max = knobs().chunk_bytes,
+                 .pieces_max = appended_pieces_max};
+    step_ = step::appending;
   } else {
     piece_ = {.fd = from_.fd.get(), .offset = source()};
     step_ = step::finding;
@@ -204,6 +228,13 @@ op_request copying::request() {
             return share_blocks(*static_cast<const kernel::shared_range*>(range));
           },
           &shared_);
+    case step::appending:
+      return call_of(
+          [](void* range) -> std::int64_t {
+            append_pieces(*static_cast<kernel::appended_range*>(range));
+            return 0;  // a failure is in it: what the call says must not have it repeated
+          },
+          &appended_);
     case step::punching: {
       op_request request = transfer_request(op_kind::fallocate, into_, target(), punch_bytes_);
       request.flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
@@ -241,6 +272,7 @@ void copying::answered(const result<std::size_t>& got, std::uint64_t moved) {
   }
   switch (step_) {
     case step::sharing: return was_shared();
+    case step::appending: return was_appended();
     case step::finding: return was_found();
     case step::punching: return was_punched();
     case step::ranging: return was_ranged(moved);
@@ -261,6 +293,7 @@ void copying::failed(int failure) {
     case step::sharing:
       if (says_cannot(failure)) return fall_back("auto: the blocks cannot be shared");
       break;
+    case step::appending:
     case step::ranging:
       if (says_cannot(failure)) return fall_back("auto: the kernel cannot copy between these two");
       break;
@@ -295,6 +328,17 @@ void copying::was_shared() {
   counters().reflink_bytes.add(shared_.bytes);
   count_moved(shared_.bytes);
   go_on();
+}
+
+void copying::was_appended() {
+  counters().range_bytes.add(appended_.data_bytes);
+  counters().hole_bytes.add(appended_.hole_bytes);
+  so_far_.bytes += appended_.hole_bytes;
+  count_moved(appended_.data_bytes);
+  const int failure = static_cast<int>(-appended_.failure);
+  if (failure == 0) return go_on();
+  if (failure == ENXIO) return end(code::end_of_stream);
+  failed(failure);
 }
 
 void copying::was_found() {

@@ -44,6 +44,46 @@ TEST_CASE("a file is told in pieces of data and holes, from any offset to its en
   CHECK(find_piece(none) == -EBADF);
 }
 
+TEST_CASE(
+    "pieces are appended without their holes, as many as are wanted, to the end of the source") {
+  const support::temp_dir dir;
+  const unique_fd from(dir.open("from"));
+  const unique_fd to(dir.open("to"));
+  const std::vector<char> data(mib, 'x');
+  for (const std::uint64_t at : {1 * mib, 3 * mib}) {
+    REQUIRE(::pwrite(from.get(), data.data(), data.size(), static_cast<off_t>(at)) ==
+            static_cast<ssize_t>(mib));
+  }
+  if (!piece_at(from.get(), 0).is_hole) return;  // a filesystem that knows no holes
+  appended_range range{.source = from.get(), .target = to.get(), .bytes = 5 * mib};
+  range.data_max = 8 * mib;
+  range.pieces_max = 3;
+  append_pieces(range);
+  CHECK(range.failure == 0);
+  CHECK(range.hole_bytes == 2 * mib);
+  CHECK(range.data_bytes == mib);
+  range.pieces_max = 99;
+  append_pieces(range);
+  CHECK(range.failure == -ENXIO);  // the range is longer than the source
+  CHECK(range.data_bytes == 2 * mib);
+  CHECK(dir.read("to") == dir.read("from"));
+  CHECK(piece_at(to.get(), 0).bytes == mib);
+  appended_range part{.source = from.get(),
+                      .target = to.get(),
+                      .source_offset = mib,
+                      .target_offset = 4 * mib,
+                      .bytes = mib,
+                      .data_max = 5,
+                      .pieces_max = 9};
+  append_pieces(part);
+  CHECK(part.failure == 0);
+  CHECK(part.data_bytes == 5);
+  CHECK(dir.read("to").size() == 4 * mib + 5);
+  appended_range none{.source = -1, .target = to.get(), .bytes = 1, .data_max = 1, .pieces_max = 1};
+  append_pieces(none);
+  CHECK(none.failure == -EBADF);
+}
+
 TEST_CASE("sharing blocks says that it cannot, or shares them") {
   const support::temp_dir dir;
   const unique_fd from(dir.open("from"));

@@ -32,7 +32,7 @@ TEST_CASE("every length around three pages is copied, and the receipt says how")
           const bool by_kernel = path != "copy";
           CHECK(c.way() == (by_kernel ? "copy_file_range" : "copy"));
           CHECK(c.outcome->copies == (by_kernel ? 1 : 2));
-          CHECK(c.outcome->ops >= 2);
+          CHECK(c.outcome->ops >= 1);
           const std::string reason = c.outcome->reason;
           CHECK(reason == (path == "auto" ? "auto: the blocks cannot be shared"
                                           : "forced by sluice.copy.path=" + path));

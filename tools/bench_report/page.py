@@ -151,9 +151,13 @@ def machine_section(report):
             *(table(['program', 'version'], versions) + [''] if versions else [])]
 
 
-def goals_section(report):
+def goals_section(report, folder):
     rows = [[g.wanted, g.measured, g.verdict()] for g in goals(report)]
-    return ['## Goals', '', *table(['goal', 'measured', ''], rows), ''] if rows else []
+    if not rows:
+        return []
+    why = ['What we are short of, and why: [shortfalls.md](shortfalls.md).', '']
+    return ['## Goals', '', *table(['goal', 'measured', ''], rows), '',
+            *(why if (folder / 'shortfalls.md').exists() else [])]
 
 
 def noise_section(report):
@@ -238,7 +242,7 @@ def write(report, folder):
     command = ' '.join(report.get('bench_command') or report.get('command') or ['n/a'])
     page = ['# sluice-bench: results', '', f'    {command}', '',
             f'Begun {report.get("started") or "n/a"}. The data: [results.json](results.json).',
-            *measured_apart(report), '', METHOD, '', *goals_section(report),
+            *measured_apart(report), '', METHOD, '', *goals_section(report, folder),
             *machine_section(report),
             *noise_section(report)]
     for case in report['cases']:

@@ -7,8 +7,8 @@
 namespace bt {
 
 namespace {
-// A call of a worker costs as much as hashing some ten KiB.
-constexpr std::uint32_t batch_blocks_min = 16;
+// A call of a worker costs as much as hashing some ten KiB, and takes a CPU from whoever sends.
+constexpr std::uint32_t batch_blocks_min = 64;
 constexpr std::uint32_t batch_blocks_max = 64;
 }  // namespace
 

@@ -20,17 +20,19 @@ class BadPeer:
     shuffle: requests are answered in disorder, so many at a time
     choke_every: after so many blocks it chokes, drops what was asked for, and unchokes
     leave_after: closes after so many blocks
+    pause_s: how long it takes over each block
     silent: never answers a request
     keep_alive_s: sends a keep-alive at such intervals
     first: sent right after the handshake, in place of everything else
     """
 
     def __init__(self, content, corrupt=None, shuffle=1, choke_every=0, leave_after=0,
-                 silent=False, keep_alive_s=0, first=None):
+                 pause_s=0, silent=False, keep_alive_s=0, first=None):
         self.content = content
         self.data = (content.root / content.name).read_bytes()
         self.corrupt, self.shuffle, self.choke_every = corrupt, shuffle, choke_every
         self.leave_after, self.silent, self.first = leave_after, silent, first
+        self.pause_s = pause_s
         self.keep_alive_s, self.keep_alives = keep_alive_s, 0
         self.blocks_sent = self.chokes = self.connections = self.connections_open = 0
         self.listener = socket.create_server(('127.0.0.1', 0))
@@ -106,6 +108,7 @@ class BadPeer:
         return [struct.unpack('>III', body[1:])] if body[:1] == bytes([REQUEST]) else []
 
     def send_block(self, caller, piece, begin, length):
+        time.sleep(self.pause_s)
         at = piece * self.content.piece_bytes + begin
         data = self.data[at:at + length]
         if self.corrupt and self.corrupt(piece, begin):

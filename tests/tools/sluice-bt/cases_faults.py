@@ -136,6 +136,30 @@ def a_peer_that_goes_away_is_called_again(bench):
 
 
 @case
+def a_slow_peer_that_holds_a_piece_is_overtaken_by_another(bench):
+    content = bench.content(files={'': 4 << 20}, piece_bytes=2 << 20)
+    seeder = bench.peer(content, content.root, seeds=True)
+    seeder.limit_upload(8 << 20)  # so that the slow one has its turn
+    with BadPeer(content, pause_s=0.1) as slow:
+        out = bench.new_folder()
+        bench.get(content, out, [slow.port, seeder.port])
+        check(0 < slow.blocks_sent < 64, f'it did not send its piece: {slow.blocks_sent}')
+    content.check_copy(out, 'without waiting for it')
+
+
+@case
+def a_peer_that_falls_silent_loses_its_piece_to_another(bench):
+    content = bench.content(files={'': 4 << 20}, piece_bytes=1 << 20)
+    seeder = bench.peer(content, content.root, seeds=True)
+    seeder.limit_upload(3 << 20)
+    with BadPeer(content, silent=True) as mute:
+        out = bench.new_folder()
+        bench.get(content, out, [mute.port, seeder.port], '--answer', '1')
+        check(mute.connections > 0 and mute.blocks_sent == 0, 'it was asked')
+    content.check_copy(out, 'from the other one')
+
+
+@case
 def messages_that_the_protocol_does_not_have_end_the_connection(bench):
     content = bench.content(files={'': 1 << 20}, piece_bytes=64 << 10)
     for name, message in {

@@ -29,7 +29,9 @@ def report(size, seconds):
 
 
 def seed(torrent, folder):
-    peer = LibtorrentPeer(None, folder, seeds=True, torrent=torrent)
+    # It hashes all before it begins: one told that all is there hashes what is first asked for.
+    peer = LibtorrentPeer(None, folder, seeds=False, torrent=torrent)
+    peer.wait_for_all(600)
     print(f'listening {peer.port}', flush=True)
     while True:
         time.sleep(60)

@@ -166,13 +166,34 @@ def relay_goals(case):
     return found
 
 
+def torrent_goals(case):
+    found = []
+    for where in ('disk', 'tmpfs'):
+        rows = [r for r in rows_of(case) if place(r) == where]
+        ours = next((r for r in rows if is_ours(r)), None)
+        theirs = next((r for r in rows if r.get('peer') == 'libtorrent'), None)
+        if ours is None or theirs is None:
+            continue
+        speed = ratio(throughput(ours), throughput(theirs))
+        share = ratio(throughput(ours), limit_of(case, ours)[0])
+        cpu = ratio(figure(ours, 'cpu_s_per_gib.process'), figure(theirs, 'cpu_s_per_gib.process'))
+        begin = f'torrent to {where}: '
+        fast = Goal(begin + "at least 2 times libtorrent's rate, or 0.95 of what its seeder sends",
+                    f'{shown(speed)} times the rate, {shown(share)} of the seeder',
+                    (speed or 0) >= 2 or (share or 0) >= 0.95)
+        made = [fast, goal(begin + "at most a third of libtorrent's CPU", cpu, most=1 / 3)]
+        large = (ours.get('object_bytes') or 0) >= BULK_BYTES
+        found += made if large else [g._replace(met=None) for g in made]
+    return found
+
+
 def goals(report):
     report = plain(report)
     found = []
     for name, judge in (('receive', receive_goals), ('gets', get_goals), ('send', get_goals),
                         ('idle', idle_goals), ('durable', durable_goals),
                         ('out_of_order', out_of_order_goals), ('relay', relay_goals),
-                        ('framed', framed_goals)):
+                        ('framed', framed_goals), ('torrent', torrent_goals)):
         case = case_named(report, name)
         made = judge(case) if case else []
         found += [g for g in made if g.wanted not in {f.wanted for f in found}]

@@ -23,6 +23,7 @@ CASES = {
     'out_of_order': 'Out of order: 16 KiB blocks of one large file, from memory to disk',
     'relay': 'Relay: socket to socket',
     'copy': 'Copy: file to file, without a sync',
+    'torrent': 'Torrent: from one libtorrent seeder to files, every piece hashed',
 }
 
 

@@ -2,7 +2,6 @@
 // cache; no way syncs.
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -109,15 +108,6 @@ bool run_cp(const setup& on, const contender& who, const work& of) {
   if (who.option != nullptr) command.emplace_back(who.option);
   command.insert(command.end(), {of.source, of.target});
   return output_of(command, cp_timeout).has_value();
-}
-
-double children_cpu_seconds() {
-  rusage used{};
-  ::getrusage(RUSAGE_CHILDREN, &used);
-  const auto seconds = [](const timeval& t) {
-    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
-  };
-  return seconds(used.ru_utime) + seconds(used.ru_stime);
 }
 
 // One run into a file that is not there yet. Nothing: a reason is in `seen` now.

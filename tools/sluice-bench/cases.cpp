@@ -23,6 +23,8 @@ constexpr std::array table = {
     bench_case{"relay", "socket -> socket: one connection and several, through one relay",
                run_relay},
     bench_case{"copy", "file -> file on one filesystem: dense, and full of holes", run_copy},
+    bench_case{"torrent", "a torrent from one libtorrent seeder: sluice-bt beside libtorrent",
+               run_torrent},
 };
 
 }  // namespace

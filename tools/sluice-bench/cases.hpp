@@ -31,5 +31,6 @@ outcome run_out_of_order(const setup& on, const pattern& payload);
 outcome run_framed(const setup& on, const pattern& payload);
 outcome run_relay(const setup& on, const pattern& payload);
 outcome run_copy(const setup& on, const pattern& payload);
+outcome run_torrent(const setup& on, const pattern& payload);
 
 }  // namespace bench

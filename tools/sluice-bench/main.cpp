@@ -112,7 +112,8 @@ void complete(command_line& given) {
   on.self = std::filesystem::read_symlink("/proc/self/exe", ignored);
   const std::string beside = std::filesystem::path(on.self).parent_path();
   if (!given.peers.empty()) on.program_directories.push_back(given.peers);
-  on.program_directories.insert(on.program_directories.end(), {beside, beside + "/bench-peers"});
+  on.program_directories.insert(on.program_directories.end(),
+                                {beside, beside + "/bench-peers", beside + "/tools/bench-peers"});
   if (on.directory.empty()) on.directory = ".";
   on.directory = std::filesystem::absolute(on.directory, ignored);
   if (on.tmpfs.empty() && bench::filesystem_of("/dev/shm") == "tmpfs" &&

@@ -1,5 +1,6 @@
 #include "usage.hpp"
 
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +22,15 @@ std::optional<double> process_cpu_seconds(pid_t pid) {
   timespec used{};
   if (clock_getcpuclockid(pid, &of) != 0 || clock_gettime(of, &used) != 0) return std::nullopt;
   return as_seconds(used);
+}
+
+double children_cpu_seconds() {
+  rusage used{};
+  ::getrusage(RUSAGE_CHILDREN, &used);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
+  return seconds(used.ru_utime) + seconds(used.ru_stime);
 }
 
 std::optional<double> machine_cpu_seconds() {

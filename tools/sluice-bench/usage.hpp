@@ -13,6 +13,9 @@ namespace bench {
 // that /proc/PID/stat shows in ticks, from the process's CPU clock in nanoseconds.
 [[nodiscard]] std::optional<double> process_cpu_seconds(pid_t pid);
 
+// The same of all our children that have ended and were waited for.
+[[nodiscard]] double children_cpu_seconds();
+
 // Busy time of all CPUs from /proc/stat: everything but idle, iowait and steal. In ticks of 10 ms.
 [[nodiscard]] std::optional<double> machine_cpu_seconds();
 

@@ -140,13 +140,27 @@ def relay_case():
             'started': '2026-01-02T00:00:00Z'}
 
 
+def torrent_case():
+    rows = [{**row(way, storage, ours and storage == 'direct', GIB, 1, rate, cost, peer=peer),
+             'ours': ours}
+            for way, peer, storage, rate, cost, ours in (
+                ('sluice-bt', 'sluice-bt', 'direct', 480, 1.0, True),
+                ('libtorrent', 'libtorrent', 'page cache', 300, 3.2, False),
+                ('sluice-bt, tmpfs', 'sluice-bt', 'tmpfs', 620, 1.2, True),
+                ('libtorrent, tmpfs', 'libtorrent', 'tmpfs', 320, 3.0, False),
+                ('thrown away', 'sink', 'none', 640, 0.4, False))]
+    return {'case': 'torrent', 'rows': rows, 'limit': {'network_mib_per_second': 640,
+                                                       'disk_mib_per_second': None}}
+
+
 def made_up():
     return {'schema': 1, 'command': ['sluice-bench', 'receive'], 'started': '2026-01-01T00:00:00Z',
             'machine': {'kernel': '6.1', 'cpus': 2, 'memory_bytes': 8 * GIB, 'filesystem': 'ext4',
                         'counters': 'none'},
             'versions': {'sluice': '0.1.0', 'nginx': None},
             'cases': [receive_case(), send_case(), durable_case(), latency_case(), idle_case(),
-                      start_case(), framed_case(), out_of_order_case(), relay_case()]}
+                      start_case(), framed_case(), out_of_order_case(), relay_case(),
+                      torrent_case()]}
 
 
 def run(*command):
@@ -186,6 +200,10 @@ def test_whole(bench, folder):
              '4 times the plain': ('2.70', 'short of'), 'unsynced': ('0.500', 'short of'),
              'sequential O_DIRECT': ('1.10', 'met'), 'mean write': ('128 KiB', 'short of'),
              'throughput at least theirs': ('1.20', 'met'),
+             'torrent to disk: at least 2 times': ('1.60 times the rate, 0.750 of', 'short of'),
+             'torrent to tmpfs: at least 2 times': ('0.969 of the seeder', 'met'),
+             'torrent to disk: at most a third': ('0.312', 'met'),
+             'torrent to tmpfs: at most a third': ('0.400', 'short of'),
              '10,000 idle': ('1,500 bytes', 'met'), 'system calls per 16 KiB': ('0.0391', 'met')}
     for wanted, (figure, verdict) in goals.items():
         line = next((l for l in page.split('\n') if wanted in l and l.endswith('|')), '')

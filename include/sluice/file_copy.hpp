@@ -18,15 +18,16 @@ struct copy_options {
 };
 
 // Makes [target_offset, target_offset + length) of `into` equal to the range of `from`: holes stay
-// holes, and what was there before is gone. `into` grows when it has to, and may be the same file
-// when the ranges do not meet. By sharing blocks where the filesystem can, else by
-// copy_file_range(2), else through a block of the buffer pool (sluice.copy.path); the receipt says
-// which, and why. Not durable: see file::commit.
+// holes, and what was there before is gone. `into` grows when it has to, by an empty range never,
+// and may be the same file when the ranges do not meet. By sharing blocks where the filesystem can,
+// else by copy_file_range(2), else through a block of the buffer pool (sluice.copy.path); the
+// receipt says which, and why. Not durable: see file::commit.
 //
 // Errors: code::end_of_stream when `from` ends before the range, or is cut meanwhile; EINVAL for a
 // range past 2^63 and for two ranges that meet in one file; EBADF when `into` is not open for
 // writing or either is closed; EBUSY while another transfer has `into`, or has `from` alone;
-// ENOSPC, EDQUOT, EIO, ECANCELED; code::path_unavailable when sluice.copy.path asks for a way that
+// ENOSPC, EDQUOT, EIO, ECANCELED, ENOBUFS (no block became free in twice
+// sluice.receive.timeout_ms); code::path_unavailable when sluice.copy.path asks for a way that
 // cannot copy between these files. After an error the range is in part the new, in part the old:
 // `bytes` of `progress`, when given the receipt so far, counts what is equal from its beginning. A
 // cancel waits for the call under way, which moves sluice.copy.chunk_bytes, or shares up to

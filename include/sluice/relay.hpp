@@ -37,6 +37,9 @@ struct relay_receipts {
 // two engines), EBADF (a stream that is closed). After an error bytes may be lost, so both streams
 // should be closed.
 //
+// Silence is the only limit: a relay has no length, so a slow one and one with little to say look
+// the same, and how slow is too slow depends on what is spoken, which a relay does not look at.
+//
 // Loop thread. The streams stay the caller's and must live until the end; nobody else may receive
 // or send meanwhile, and both are non-blocking from their first splice on. `progress`, when given,
 // has the receipts so far, also after a failure.

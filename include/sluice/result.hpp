@@ -28,6 +28,7 @@ inline constexpr int engine_failed =
     5011;  // a sync failed, and sluice.commit.on_failure=fail_engine: nothing is committed any more
 inline constexpr int bad_frame = 5012;         // the peer broke the framing of its protocol
 inline constexpr int refused_by_check = 5013;  // the transfer's body_check refused its bytes
+inline constexpr int file_changed = 5014;  // a file_content::unchanging one was changed meanwhile
 }  // namespace code
 
 // Why a call failed. Trivially copyable; both texts are string literals and live for ever.

@@ -117,8 +117,9 @@ class SLUICE_API span_writer {
 // has the last byte. A spliced page is the file's own: what is written to it later is what the peer
 // gets (kernel-notes/spliced_page_shows_later_writes.md).
 enum class file_content : std::uint8_t {
-  may_change,  // sent from a copy, taken page by page
-  unchanging,  // written once and then only replaced as a whole: publish() makes such files
+  may_change,  // sent from a copy, taken page by page; bytes of before and after a write may mix
+  unchanging,  // written once and then only replaced as a whole: publish() makes such files. A
+               // promise that is looked after: see code::file_changed below
 };
 
 struct send_options {
@@ -130,7 +131,13 @@ struct send_options {
 };
 
 // Sends exactly `length` bytes of the file after `head`. A file that shrinks meanwhile gives
-// code::end_of_stream and the stream must be closed: no filler bytes are sent. Other errors: EPIPE,
+// code::end_of_stream, and one called unchanging whose modification time or size is another than at
+// the start gives code::file_changed, whatever the path: its last bytes, 2 KiB at most when
+// spliced and else a block, are then not sent, so the peer misses some once the stream is closed,
+// as it must be. Not seen are a change in the same tick of the kernel's clock as one before it
+// (kernel-notes/modification_time_ticks.md), one after the last bytes were sent, which shows in
+// spliced pages only, and of a spliced file that may change a cut that is grown over. The last
+// bytes of a splice come from memory. Other errors: EPIPE,
 // ECONNRESET, ETIMEDOUT (nothing taken for sluice.send.timeout_ms), code::too_slow, EIO, ECANCELED,
 // ENOBUFS (no block became free in twice that time), code::path_unavailable (a forced path that
 // cannot work here). While others wait for blocks a peer must take each of its own within

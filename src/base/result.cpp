@@ -19,6 +19,7 @@ const char* code_name(int error_code) {
     case code::engine_failed: return "engine_failed";
     case code::bad_frame: return "bad_frame";
     case code::refused_by_check: return "refused_by_check";
+    case code::file_changed: return "file_changed";
     default: break;
   }
   const char* name = strerrorname_np(error_code);
@@ -41,6 +42,7 @@ static const char* code_text(int error_code) {
     case code::engine_failed: return "an earlier sync failed: the engine commits nothing any more";
     case code::bad_frame: return "the peer broke the framing of its protocol";
     case code::refused_by_check: return "the check of the body refused it";
+    case code::file_changed: return "a file said to be unchanging was changed while it was sent";
     default: break;
   }
   const char* text = strerrordesc_np(error_code);

@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "backend/loop.hpp"
+#include "kernel/clock.hpp"
 
 namespace sluice {
 
@@ -29,10 +30,15 @@ void pipe_await::begin(std::coroutine_handle<> awaiting, scope* task_scope) noex
   wait_.complete = [](op& o) noexcept {
     std::coroutine_handle<>::from_address(o.context).resume();
   };
+  if (timeout_.count() > 0) wait_.deadline_ns = kernel::deadline_after(timeout_.count());
   from_->wait(*this, task_scope);
 }
 
-result<pipe_lease> pipe_await::await_resume() noexcept { return std::move(granted_); }
+result<pipe_lease> pipe_await::await_resume() noexcept {
+  if (!granted_ && wait_.outcome() == -ETIMEDOUT)
+    return fail(ETIMEDOUT, "pipe", "waiting for a pipe");
+  return std::move(granted_);
+}
 
 pipe_pool::pipe_pool(const tuning::splice_knobs& settings, std::uint64_t per_user, loop& on,
                      tuning::splice_counters& counters)

@@ -47,11 +47,12 @@ class pipe_lease {
   std::optional<kernel::pipe> pipe_;
 };
 
-// Awaits a pipe; FIFO among those who wait. Yields ECANCELED instead, or EMFILE and ENFILE when not
-// one can be made.
+// Awaits a pipe; FIFO among those who wait. Yields ECANCELED instead, ETIMEDOUT, or EMFILE and
+// ENFILE when not one can be made.
 class [[nodiscard]] pipe_await {
  public:
-  explicit pipe_await(pipe_pool& from) : from_(&from) {}
+  // Zero timeout: no limit.
+  pipe_await(pipe_pool& from, std::chrono::nanoseconds timeout) : from_(&from), timeout_(timeout) {}
   [[nodiscard]] bool await_ready() noexcept;  // a free pipe is taken without suspending
   template <class Promise>
   void await_suspend(std::coroutine_handle<Promise> awaiting) noexcept {
@@ -65,6 +66,7 @@ class [[nodiscard]] pipe_await {
   op wait_;
   result<pipe_lease> granted_ = fail(ECANCELED, "pipe", "waiting for a pipe");
   pipe_pool* from_;
+  std::chrono::nanoseconds timeout_;
 };
 
 // Loop thread only. Outlives its leases. A pipe is made when first needed and kept; an empty one
@@ -78,7 +80,7 @@ class pipe_pool {
   pipe_pool& operator=(const pipe_pool&) = delete;
   ~pipe_pool();  // every lease must be back
 
-  [[nodiscard]] pipe_await take() { return pipe_await(*this); }
+  [[nodiscard]] pipe_await take(std::chrono::nanoseconds timeout = {}) { return {*this, timeout}; }
   // An idle pipe or a new one. Nothing: all are taken. An error only when there is none to wait
   // for.
   [[nodiscard]] std::optional<result<pipe_lease>> try_take();

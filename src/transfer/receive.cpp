@@ -208,7 +208,8 @@ task<int> receive_edge(receiving& r, std::span<std::byte> edge,
     op_await recv(r.into.core.loop(), wanted, watch.interval());
     const result<std::size_t> got = co_await recv;
     filled += recv.moved();
-    const int failure = received_verdict(r, watch, got, recv.moved(), filled == edge.size());
+    const int failure =
+        received_verdict(r, watch, got, recv.moved(), filled == edge.size(), holding::nothing);
     if (failure != 0) co_return failure;
   }
   co_return 0;
@@ -247,7 +248,8 @@ task<int> receive_blocks(receiving& r, write_window& window, std::span<const std
                     watch.interval());
       const result<std::size_t> got = co_await recv;
       filled += recv.moved();
-      const int failure = received_verdict(r, watch, got, recv.moved(), filled == p.own);
+      const int failure =
+          received_verdict(r, watch, got, recv.moved(), filled == p.own, holding::block);
       if (failure != 0) co_return failure;
     }
     if (!window.has_room() && !co_await window.room()) co_return ECANCELED;
@@ -369,7 +371,7 @@ op_request receive_request(const receiving& r, std::byte* into, std::size_t byte
 }
 
 int received_verdict(receiving& r, const stall_watch& watch, const result<std::size_t>& got,
-                     std::uint64_t bytes, bool filled) {
+                     std::uint64_t bytes, bool filled, holding held) {
   ++r.so_far.ops;
   r.received += bytes;
   if (r.so_far.first_byte.count() == 0 && bytes > 0) r.so_far.first_byte = r.elapsed();
@@ -377,7 +379,7 @@ int received_verdict(receiving& r, const stall_watch& watch, const result<std::s
   ++r.so_far.short_ops;
   if (got) return kernel::was_reset(r.from.fd()) ? ECONNRESET : code::end_of_stream;
   if (got.error().code != ETIMEDOUT) return got.error().code;
-  return watch.verdict(bytes, r.into.core.blocks().wanted());
+  return watch.verdict(bytes, held == holding::block && r.into.core.blocks().wanted());
 }
 
 task<result<receipt>> receive_to_file(stream& from, file& into, receive_options options,

@@ -90,9 +90,9 @@ task<int> splice_rounds(receiving& r) {
     op_await polling(r.into.core.loop(), readable_request(r), peer.interval());
     const int waited = peer.waited(co_await polling);
     if (waited != 0) co_return waited;
-    pipe_await taking = r.into.core.pipes().take();
+    pipe_await taking = r.into.core.pipes().take(peer.lease_timeout());
     const result<pipe_lease> pipe = co_await taking;
-    if (!pipe) co_return pipe.error().code;
+    if (!pipe) co_return pipe.error().code == ETIMEDOUT ? ENOBUFS : pipe.error().code;
     const op_request wanted = fill_request(r, **pipe);
     op_await filling(r.into.core.loop(), wanted);
     const filled f = outcome_of(r, co_await filling);

@@ -111,18 +111,19 @@ op_request message_request(const sending& s, outgoing& call, std::span<const std
   return request;
 }
 
-// What a plain send means for the transfer: 0 go on, else why it ends.
+// What a plain send means for the transfer: 0 go on, else why it ends. `block_wanted`: others wait
+// for the block that it sends from.
 int sent_plainly(sending& s, const stall_watch& watch, const op_await& send,
-                 const result<std::size_t>& sent, std::span<const std::byte>& payload) {
+                 const result<std::size_t>& sent, std::span<const std::byte>& payload,
+                 bool block_wanted) {
   ++s.so_far.ops;
   const auto of_head =
       static_cast<std::size_t>(std::min<std::uint64_t>(send.moved(), s.head.size()));
   s.head = s.head.subspan(of_head);
   payload = payload.subspan(static_cast<std::size_t>(send.moved()) - of_head);
   if (sent) return 0;
-  const int failure = sent.error().code == ETIMEDOUT
-                          ? watch.verdict(send.moved(), s.from.core.blocks().wanted())
-                          : sent.error().code;
+  const int failure = sent.error().code == ETIMEDOUT ? watch.verdict(send.moved(), block_wanted)
+                                                     : sent.error().code;
   if (failure == 0) ++s.so_far.short_ops;
   return failure;
 }
@@ -149,6 +150,10 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window,
     }
     const std::size_t block_bytes = payload.size();
     const follows then = blocks.finished() ? follows::nothing : follows::more;
+    if (blocks.finished() && s.options.length > 0) {
+      const int changed = change_of(s);
+      if (changed != 0) co_return changed;
+    }
     while (!s.head.empty() || !payload.empty()) {
       const bool without_copy =
           !payload.empty() && may_leave_without_copy(s, blocks.buffer_index());
@@ -159,7 +164,8 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window,
                       message_request(s, call, now, without_copy ? follows::more : then),
                       watch.interval());
         const result<std::size_t> sent = co_await send;
-        const int failure = sent_plainly(s, watch, send, sent, payload);
+        const bool wanted = s.from.core.blocks().wanted();
+        const int failure = sent_plainly(s, watch, send, sent, payload, wanted);
         if (failure != 0) co_return failure;
         continue;
       }
@@ -234,6 +240,31 @@ void count(sending& s, bool whole) {
 
 }  // namespace
 
+// A file that had not got the range at the start is found short by reading it; a device has no
+// size.
+int change_of(const sending& s) {
+  const result<kernel::inode_info> now = kernel::inode_of(s.from.fd.get());
+  if (!now) return now.error().code;
+  const std::uint64_t end = s.options.offset + s.options.length;
+  if (now->bytes < end && s.at_start.bytes >= end) return code::end_of_stream;
+  const bool same = now->bytes == s.at_start.bytes && now->modified_ns == s.at_start.modified_ns;
+  return same || s.options.content != file_content::unchanging ? 0 : int{code::file_changed};
+}
+
+task<int> send_message(sending& s, std::span<const std::byte> payload) {
+  const tuning::send_knobs& knobs = s.from.core.values().send;
+  const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+  while (!s.head.empty() || !payload.empty()) {
+    outgoing call;
+    op_await send(s.from.core.loop(), message_request(s, call, payload, follows::nothing),
+                  watch.interval());
+    const result<std::size_t> sent = co_await send;
+    const int failure = sent_plainly(s, watch, send, sent, payload, false);
+    if (failure != 0) co_return failure;
+  }
+  co_return 0;
+}
+
 task<result<receipt>> send_from_file(stream& to, file& from, send_options options,
                                      receipt* progress) {
   sending s{to, from.state(), options, {}, options.head};
@@ -244,6 +275,9 @@ task<result<receipt>> send_from_file(stream& to, file& from, send_options option
   const transfer_claim claim(
       s.from, may_be_direct(s) ? transfer_claim::hold::alone : transfer_claim::hold::shared);
   if (!claim) co_return fail(EBUSY, "send_from_file", "another transfer has the file");
+  const result<kernel::inode_info> inode = kernel::inode_of(s.from.fd.get());
+  if (!inode) co_return std::unexpected(inode.error());
+  s.at_start = *inode;
   const result<void> chosen = choose_path(s);
   if (!chosen) co_return std::unexpected(chosen.error());
   const int failure = co_await carry_out(s);

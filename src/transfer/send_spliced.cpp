@@ -6,11 +6,19 @@
 //                 hands to a thread of its own, so never the default (kernel-notes/splice_via.md).
 // The head goes first, held back by MSG_MORE until pages join it. The socket is non-blocking from
 // the first splice on: a full one says EAGAIN, and is then polled.
+//
+// The last bytes of the range are read into memory, then the file is looked at, then they are sent.
+// A file that was cut or changed before that look never makes a whole transfer, though pages of it,
+// or zeroes in their place, may be with the peer. One that is changed between the look and the
+// moment when the peer has taken the bytes still shows in the pages that wait for it
+// (kernel-notes/spliced_page_shows_later_writes.md): nobody can see that one coming.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "kernel/page_cache.hpp"
@@ -20,6 +28,18 @@
 
 namespace sluice {
 namespace {
+
+// Of the range, sent from memory. Small enough for a frame that is kept (base/frame_pool.hpp).
+constexpr std::uint64_t last_part_bytes_max = 2048;
+
+// What is spliced in front of it ends at a multiple of that, or is nothing.
+std::uint64_t last_part_bytes(const sending& s) {
+  const std::uint64_t end = s.options.offset + s.options.length;
+  return std::min(s.options.length, (end + last_part_bytes_max - 1) % last_part_bytes_max + 1);
+}
+
+// What is left of the part that is not sent from memory.
+std::uint64_t to_splice(const sending& s) { return s.left() - last_part_bytes(s); }
 
 // What a try to give the socket more came to; a full socket took nothing.
 struct attempt {
@@ -35,8 +55,7 @@ op_request head_request(const sending& s) {
   op_request request;
   request.kind = op_kind::send;
   request.fd = s.to.fd();
-  request.flags = MSG_NOSIGNAL | MSG_WAITALL;
-  if (s.options.length > 0) request.flags |= MSG_MORE;
+  request.flags = MSG_NOSIGNAL | MSG_WAITALL | MSG_MORE;
   request.data = const_cast<std::byte*>(s.head.data());
   request.length = s.head.size();
   return request;
@@ -68,7 +87,7 @@ op_request sendfile_request(const sending& s) {
   request.fd = s.to.fd();
   request.fd2 = s.from.fd.get();
   request.offset2 = s.next_offset();
-  request.length = std::min<std::uint64_t>(s.from.core.values().splice.chunk_bytes, s.left());
+  request.length = std::min<std::uint64_t>(s.from.core.values().splice.chunk_bytes, to_splice(s));
   request.route = route_of(s, request.length);
   request.accept_again = true;
   return request;
@@ -81,7 +100,7 @@ op_request into_pipe_request(const sending& s, const kernel::pipe& into) {
   request.offset = op_no_offset;
   request.fd2 = s.from.fd.get();
   request.offset2 = s.next_offset();
-  request.length = std::min<std::uint64_t>(into.bytes(), s.left());
+  request.length = std::min<std::uint64_t>(into.bytes(), to_splice(s));
   return request;
 }
 
@@ -93,8 +112,7 @@ op_request out_of_pipe_request(const sending& s, const kernel::pipe& from, std::
   request.fd2 = from.read_end();
   request.offset2 = op_no_offset;
   request.length = held;
-  request.flags = SPLICE_F_NONBLOCK;
-  if (held < s.left()) request.flags |= SPLICE_F_MORE;
+  request.flags = SPLICE_F_NONBLOCK | SPLICE_F_MORE;  // the last part follows
   request.accept_again = true;
   return request;
 }
@@ -120,7 +138,7 @@ task<int> send_head(sending& s) {
 task<int> send_by_sendfile(sending& s) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
   pace peer({knobs.timeout_ms, knobs.rate_min_bytes}, kernel::now_ns());
-  while (s.left() > 0) {
+  while (to_splice(s) > 0) {
     const op_request request = sendfile_request(s);
     op_await sendfile(s.from.core.loop(), request);
     const result<std::size_t> got = co_await sendfile;
@@ -146,15 +164,16 @@ task<int> send_by_sendfile(sending& s) {
 task<int> send_by_pipe(sending& s) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
   pace peer({knobs.timeout_ms, knobs.rate_min_bytes}, kernel::now_ns());
-  while (s.left() > 0) {
-    pipe_await taking = s.from.core.pipes().take();
+  while (to_splice(s) > 0) {
+    pipe_await taking = s.from.core.pipes().take(peer.lease_timeout());
     result<pipe_lease> pipe = co_await taking;
-    if (!pipe) co_return pipe.error().code;
+    if (!pipe) co_return pipe.error().code == ETIMEDOUT ? ENOBUFS : pipe.error().code;
     op_await filling(s.from.core.loop(), into_pipe_request(s, **pipe));
     const result<std::size_t> filled = co_await filling;
     ++s.so_far.ops;
     if (!filled) co_return filled.error().code;
     if (*filled == 0) co_return code::end_of_stream;
+    const std::int64_t filled_ns = kernel::now_ns();
     for (std::uint64_t held = *filled; held > 0;) {
       op_await emptying(s.from.core.loop(), out_of_pipe_request(s, **pipe, held));
       const attempt a = outcome_of(co_await emptying);
@@ -162,7 +181,11 @@ task<int> send_by_pipe(sending& s) {
       if (a.failure != 0) co_return a.failure;
       s.count_moved(a.moved);
       held -= a.moved;
-      const int failure = peer.tried(a.moved, kernel::now_ns());
+      const std::int64_t now = kernel::now_ns();
+      int failure = peer.tried(a.moved, now);
+      if (failure == 0 && held > 0) {
+        failure = peer.still_holding(filled_ns, now, s.from.core.pipes().wanted());
+      }
       if (failure != 0) co_return failure;
       if (held == 0) break;
       ++s.so_far.short_ops;
@@ -179,11 +202,47 @@ bool says_cannot(int failure) {
   return failure == EINVAL || failure == EOPNOTSUPP || failure == ENOSYS;
 }
 
-// Cut while its last pages were on their way: what the peer gets of them may be zeroes, so it must
-// not take the transfer for a whole one.
-bool was_cut(const sending& s) {
-  const result<kernel::inode_info> inode = kernel::inode_of(s.from.fd.get());
-  return !inode || inode->bytes < s.options.offset + s.options.length;
+// By the loop itself: only what is in the cache, or nothing.
+op_request last_part_request(const sending& s, std::span<std::byte> into, op_route route) {
+  op_request request = on_file(s.from, op_kind::read);
+  request.data = into.data();
+  request.length = into.size();
+  request.offset = s.next_offset();
+  if (route != op_route::loop_thread) return request;
+  request.route = route;
+  request.flags = RWF_NOWAIT;
+  request.accept_short = true;
+  request.accept_again = true;
+  return request;
+}
+
+task<int> send_last_part(sending& s) {
+  std::array<std::byte, last_part_bytes_max> memory;
+  const std::span<std::byte> bytes(memory.data(), s.left());
+  op_await trying(s.from.core.loop(), last_part_request(s, bytes, op_route::loop_thread));
+  const result<std::size_t> cached = co_await trying;
+  ++s.so_far.ops;
+  if (!cached || *cached < bytes.size()) {
+    op_await reading(s.from.core.loop(), last_part_request(s, bytes, op_route::automatic));
+    const result<std::size_t> read = co_await reading;
+    ++s.so_far.ops;
+    if (!read) co_return read.error().code;
+    if (*read < bytes.size()) co_return code::end_of_stream;
+  }
+  const int changed = change_of(s);
+  if (changed != 0) co_return changed;
+  const int failure = co_await send_message(s, bytes);
+  if (failure == 0) s.count_moved(bytes.size());
+  co_return failure;
+}
+
+task<int> splice_first_part(sending& s) {
+  const int failure = co_await send_head(s);
+  if (failure != 0) co_return failure;
+  if (s.from.core.values().splice.via == tuning::splice_choice::ring) {
+    co_return co_await send_by_pipe(s);
+  }
+  co_return co_await send_by_sendfile(s);
 }
 
 }  // namespace
@@ -191,16 +250,13 @@ bool was_cut(const sending& s) {
 task<int> send_spliced(sending& s) {
   const result<void> non_blocking = kernel::set_mode(s.to.fd(), kernel::socket_mode::non_blocking);
   if (!non_blocking) co_return non_blocking.error().code;
-  int failure = co_await send_head(s);
-  if (failure != 0) co_return failure;
-  if (s.from.core.values().splice.via == tuning::splice_choice::ring) {
-    failure = co_await send_by_pipe(s);
-  } else {
-    failure = co_await send_by_sendfile(s);
+  if (s.options.length == 0) co_return co_await send_message(s, {});
+  if (to_splice(s) > 0) {
+    const int failure = co_await splice_first_part(s);
+    if (s.so_far.bytes == 0 && says_cannot(failure)) co_return EOPNOTSUPP;
+    if (failure != 0) co_return failure;
   }
-  if (s.so_far.bytes == 0 && says_cannot(failure)) co_return EOPNOTSUPP;
-  if (failure == 0 && s.options.length > 0 && was_cut(s)) co_return code::end_of_stream;
-  co_return failure;
+  co_return co_await send_last_part(s);
 }
 
 }  // namespace sluice

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "kernel/clock.hpp"
+#include "kernel/file_info.hpp"
 #include "sluice/transfer.hpp"
 #include "storage/file_state.hpp"
 
@@ -25,6 +26,7 @@ struct sending {
   cache_policy cache = cache_policy::cached;  // how the pages are kept out of the cache
   page_dropper* dropper = nullptr;            // for drop_behind
   bool zero_copy = false;  // blocks leave without a copy, as long as the kernel does not copy them
+  kernel::inode_info at_start{};
 
   [[nodiscard]] std::chrono::nanoseconds elapsed() const {
     return std::chrono::nanoseconds(kernel::now_ns() - begun_ns);
@@ -36,6 +38,14 @@ struct sending {
     if (bytes > 0 && so_far.first_byte.count() == 0) so_far.first_byte = elapsed();
   }
 };
+
+// What became of the file since the start: 0, or why the peer must not get all of the range, so
+// asked before its last bytes leave: code::end_of_stream, code::file_changed, or an errno.
+[[nodiscard]] int change_of(const sending& s);
+
+// Sends what is left of the head and then the payload, which lives until then, as one message. 0,
+// or why it ended; counts no bytes of the payload.
+[[nodiscard]] task<int> send_message(sending& s, std::span<const std::byte> payload);
 
 // Sends the head and then the pages of the file themselves. 0, or why it ended; so_far says how far
 // it came. EOPNOTSUPP before the first byte of the file: this filesystem or socket cannot splice,

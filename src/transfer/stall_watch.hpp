@@ -27,8 +27,8 @@ class stall_watch {
     if (limits_.rate_min_bytes != 0) return default_interval;
     return {};
   }
-  // The longest wait for a block of the pool; zero: none. In two intervals every holder that is too
-  // slow for those who wait has been found so.
+  // The longest wait for a block or a pipe of a pool; zero: none. In two intervals every holder
+  // that is too slow for those who wait has been found so.
   [[nodiscard]] std::chrono::nanoseconds lease_timeout() const {
     return 2 * std::chrono::milliseconds(limits_.timeout_ms);
   }
@@ -54,6 +54,13 @@ class pace {
 
   // The timeout for the next wait; zero: none.
   [[nodiscard]] std::chrono::nanoseconds interval() const { return watch_.interval(); }
+  [[nodiscard]] std::chrono::nanoseconds lease_timeout() const { return watch_.lease_timeout(); }
+  // What it means that a pipe filled at `filled_ns` is not empty yet: 0 go on, or code::too_slow.
+  // `wanted`: others wait for a pipe.
+  [[nodiscard]] int still_holding(std::int64_t filled_ns, std::int64_t now_ns, bool wanted) const {
+    const bool long_held = interval().count() != 0 && now_ns - filled_ns >= interval().count();
+    return long_held && wanted ? code::too_slow : 0;
+  }
   // After a wait: 0 try again, else why the transfer ends.
   int waited(const result<std::size_t>& ready) {
     late_ = !ready && ready.error().code == ETIMEDOUT;
@@ -65,7 +72,7 @@ class pace {
     bytes_ += bytes;
     if (interval().count() == 0 || now_ns - begun_ns_ < interval().count()) return 0;
     begun_ns_ = now_ns;
-    return watch_.verdict(std::exchange(bytes_, 0), false);  // no block is held
+    return watch_.verdict(std::exchange(bytes_, 0), false);  // a pipe held: still_holding
   }
 
  private:

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <limits>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -42,9 +44,10 @@ struct bench {
 };
 
 struct taker : support::taker<pipe_lease> {
-  explicit taker(bench& b) : support::taker<pipe_lease>(b.on, take(b)) {}
-  static task<result<pipe_lease>> take(bench& b) {
-    pipe_await taking = b.pool.take();
+  explicit taker(bench& b, std::chrono::nanoseconds timeout = {})
+      : support::taker<pipe_lease>(b.on, take(b, timeout)) {}
+  static task<result<pipe_lease>> take(bench& b, std::chrono::nanoseconds timeout) {
+    pipe_await taking = b.pool.take(timeout);
     co_return co_await taking;
   }
 };
@@ -108,6 +111,21 @@ TEST_CASE("a cancelled waiter gets none, and does not keep the next from one") {
   b.turn();
   CHECK(second.ended);
   CHECK(second.error == ECANCELED);
+  first.held.reset();
+  b.turn();
+  CHECK(third.held);
+}
+
+TEST_CASE("who waits for as long as it may is told ETIMEDOUT, and keeps no pipe from the next") {
+  bench b(1);
+  taker first(b);
+  taker second(b, std::chrono::microseconds(1));
+  taker third(b);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  b.turn();
+  CHECK(second.ended);
+  CHECK(second.error == ETIMEDOUT);
+  CHECK_FALSE(third.ended);
   first.held.reset();
   b.turn();
   CHECK(third.held);

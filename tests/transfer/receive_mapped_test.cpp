@@ -128,6 +128,44 @@ TEST_CASE("a file cut short by somebody else in the middle is an error and no si
   });
 }
 
+namespace {
+
+sluice::task<int> wait_for_block(sluice::engine& e) {
+  sluice::lease_await leasing(e.core().blocks(), e.core().loop(), {});
+  const sluice::result<sluice::lease> leased = co_await leasing;
+  co_return leased ? 0 : leased.error().code;
+}
+
+}  // namespace
+
+TEST_CASE("a peer above the minimum rate is served, though others wait for blocks: it holds none") {
+  for_each_setting(
+      {{"sluice.receive.timeout_ms", "50"}, {"sluice.receive.rate_min_bytes", "1K"}}, [](world& w) {
+        std::vector<sluice::lease> taken;
+        while (sluice::lease one = w.engine().core().blocks().try_take()) {
+          taken.push_back(std::move(one));
+        }
+        int waited = -1;
+        w.engine().start(wait_for_block(w.engine()), [&](int r) { waited = r; });
+        const std::vector<std::byte> body = pattern(6, 0, 20'000);
+        stream_pair ends = stream_pair::tcp();
+        peer sender(ends.take_theirs(), [&body](int fd) {
+          for (std::size_t at = 0; at < body.size(); at += 1000) {
+            if (!send_all(fd, std::span(body).subspan(at, 1000))) return;
+            std::this_thread::sleep_for(10ms);
+          }
+        });
+        const upload_request request{w.folder().path(), "body", of_length(body.size())};
+        const uploaded u =
+            w.run(receive_upload(w.engine(), adopt(w.engine(), ends.take_ours()), request));
+        sender.join(w);
+        CHECK(u.outcome.has_value());
+        CHECK(waited == -1);
+        taken.clear();
+        w.until([&waited] { return waited == 0; });
+      });
+}
+
 TEST_CASE("what it cannot carry is refused with the reason") {
   for_each_setting({}, [](world& w) {
     support::recording_check check;

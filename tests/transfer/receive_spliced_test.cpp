@@ -171,6 +171,22 @@ TEST_CASE("many uploads share one pipe, and each file has its own bytes") {
   });
 }
 
+TEST_CASE("an upload for which no pipe becomes free says ENOBUFS") {
+  for_each_way({{"sluice.splice.pipes_max", "1"}, {"sluice.receive.timeout_ms", "50"}},
+               [](world& w) {
+                 std::optional<sluice::result<sluice::pipe_lease>> taken =
+                     w.engine().core().pipes().try_take();
+                 REQUIRE((taken && *taken));
+                 const uploaded u = upload_from(w, of_length(1000), [](int fd) {
+                   send_all(fd, pattern(5, 0, 1000));
+                   stay_silent(fd);
+                 });
+                 REQUIRE_FALSE(u.outcome.has_value());
+                 CHECK(u.outcome.error().code == ENOBUFS);
+                 CHECK(u.progress.bytes == 0);
+               });
+}
+
 TEST_CASE("where splice is not allowed a forced splice is refused with the reason") {
   for (setting on : every_setting()) {
     on.hidden = "splice";

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "conformance/download.hpp"
+#include "transfer/splice_ways.hpp"
 
 namespace {
 
@@ -213,6 +214,112 @@ TEST_CASE("a file cut short while it is sent gives end_of_stream and no filler b
       REQUIRE(s.arrived.size() <= (20 << 20) + 100);
       CHECK(same_bytes(s.arrived, std::span(source).first(s.arrived.size())));
       std::filesystem::remove(file);
+    }
+  }
+}
+
+TEST_CASE("a short payload leaves in one packet with its head, by every path") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    make_file(w.at("source"), pattern(3, 0, 700));
+    const std::vector<std::byte> head = pattern(4, 0, 200);
+    sluice::send_options options = range(0, 700);
+    options.head = head;
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      stream_pair ends = stream_pair::tcp();
+      const splice_ways::look at(ends.ours());
+      REQUIRE(w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(),
+                               "source", options))
+                  .has_value());
+      CHECK(splice_ways::segments_sent(at.fd()) == 1);
+    }
+  }
+}
+
+TEST_CASE("a socket that is shut down already is EPIPE, by every path") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    make_file(w.at("source"), pattern(10, 0, 2 * block));
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      stream_pair ends = stream_pair::tcp();
+      REQUIRE(::shutdown(ends.ours(), SHUT_WR) == 0);
+      const auto outcome = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                            w.folder().path(), "source", range(0, 2 * block)));
+      REQUIRE_FALSE(outcome.has_value());
+      CHECK(outcome.error().code == EPIPE);
+    }
+  }
+}
+
+TEST_CASE("a range past 2^63 is refused, and nothing is sent") {
+  constexpr std::uint64_t last = ~std::uint64_t{0} / 2;
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    make_file(w.at("source"), pattern(10, 0, 100));
+    const std::vector<std::byte> head = pattern(4, 0, 200);
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      for (const auto& [offset, length] :
+           std::initializer_list<std::pair<std::uint64_t, std::uint64_t>>{
+               {last, 1}, {last - 5, 10}, {0, last + 1}, {~std::uint64_t{0}, ~std::uint64_t{0}}}) {
+        CAPTURE(offset);
+        sluice::send_options options = range(offset, length);
+        options.head = head;
+        const sent s = send_range(w, options, take_all);
+        REQUIRE_FALSE(s.outcome.has_value());
+        CHECK(s.outcome.error().code == EINVAL);
+        CHECK(s.arrived.empty());
+      }
+    }
+  }
+}
+
+TEST_CASE("a file called unchanging that is written to meanwhile breaks the transfer") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.depth", "1"}});
+    const std::vector<std::byte> source = pattern(22, 0, 7 << 20);
+    const std::string file = w.at("source");
+    make_file(file, source);
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      for (const auto content :
+           {sluice::file_content::unchanging, sluice::file_content::may_change}) {
+        sluice::send_options options = range(0, source.size());
+        options.content = content;
+        const sent s = send_range(w, options, [file](int fd) {
+          const int small = 64 << 10;
+          [[maybe_unused]] const int refusal =
+              ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+          std::vector<std::byte> taken(100'000);
+          taken.resize(support::recv_all(fd, taken));
+          std::this_thread::sleep_for(15ms);  // a tick of the kernel's clock, for the file's time
+          const int opened = ::open(file.c_str(), O_WRONLY | O_CLOEXEC);
+          [[maybe_unused]] const ssize_t put = ::pwrite(opened, taken.data(), 1, 0);  // the same
+          ::close(opened);
+          const std::vector<std::byte> rest = take_all(fd);
+          taken.insert(taken.end(), rest.begin(), rest.end());
+          return taken;
+        });
+        if (content == sluice::file_content::may_change) {
+          CHECK(s.outcome.has_value());
+          CHECK(same_bytes(s.arrived, source));
+          continue;
+        }
+        REQUIRE_FALSE(s.outcome.has_value());
+        CHECK(s.outcome.error().code == code::file_changed);
+        CHECK(s.arrived.size() < source.size());
+        CHECK(same_bytes(s.arrived, std::span(source).first(s.arrived.size())));
+      }
     }
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <linux/tcp.h>
 
 #include <string>
 #include <vector>
@@ -40,6 +41,14 @@ class look {
  private:
   int fd_;
 };
+
+// Segments with data that a TCP socket has sent.
+inline std::uint32_t segments_sent(int fd) {
+  tcp_info info{};
+  socklen_t bytes = sizeof info;
+  REQUIRE(::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0);
+  return info.tcpi_data_segs_out;
+}
 
 // At rest: every pipe is back, and none has anything in it, or the pool would have closed it.
 inline void check_pipes(conformance::world& w) { CHECK(w.engine().core().pipes().taken() == 0); }

@@ -81,9 +81,19 @@ TEST_CASE("many small steps are judged together, once per interval") {
   CHECK(p.tried(0, 10 * second_ns) == code::too_slow);
 }
 
+TEST_CASE("a pipe that others wait for must be empty within an interval") {
+  const pace p({5000, 0}, 0);
+  CHECK(p.lease_timeout() == 10s);
+  CHECK(p.still_holding(second_ns, 6 * second_ns - 1, true) == 0);
+  CHECK(p.still_holding(second_ns, 6 * second_ns, true) == code::too_slow);
+  CHECK(p.still_holding(second_ns, 60 * second_ns, false) == 0);
+}
+
 TEST_CASE("without limits nothing is ever too slow") {
   pace p({0, 0}, 0);
   CHECK(p.interval() == 0s);
+  CHECK(p.lease_timeout() == 0s);
+  CHECK(p.still_holding(0, 1000 * second_ns, true) == 0);
   CHECK(p.tried(0, 1000 * second_ns) == 0);
 }
 

@@ -2,10 +2,12 @@
 
 import concurrent.futures
 import os
+import re
 import shutil
 import tempfile
+import time
 
-from harness import Skipped, case, check, chunked, content, curl, request
+from harness import Skipped, case, check, chunked, content, curl, request, wait_until
 
 SIZES = [0, 1, 4095, 4096, 4097, (256 << 10) - 1, 256 << 10, (256 << 10) + 1, (1 << 20) + 7,
          20_000_000]
@@ -67,11 +69,16 @@ def chunks_of_any_size_make_the_same_body(bench):
 
 
 @case
-def a_receipt_names_path_reason_copies_bytes_and_durability(bench):
+def a_receipt_names_path_reason_copies_operations_times_bytes_and_durability(bench):
     small = bench.shared.ask_for(201, 'PUT', '/receipt/small', body=b'hello')
     receipt = small.fields.get('sluice-receipt', '')
     check(receipt.startswith('path=copy; reason="'), 'a small body is copied', answer=small)
-    check(receipt.endswith('; copies=2; bytes=5; durability=durable'), 'all fields', answer=small)
+    fields = re.search(r'; copies=2; ops=(\d+); short_ops=(\d+); first_byte_us=(\d+); '
+                       r'last_byte_us=(\d+); bytes=5; durability=durable$', receipt)
+    check(fields is not None, 'all fields', answer=small)
+    ops, short_ops, first_us, last_us = (int(number) for number in fields.groups())
+    check(0 < ops < 20 and short_ops <= ops, 'the operations are counted', answer=small)
+    check(first_us <= last_us < 60_000_000, 'the first byte is not the later one', answer=small)
     empty = bench.shared.ask_for(201, 'PUT', '/receipt/empty')
     check('bytes=0' in empty.fields.get('sluice-receipt', ''), 'an empty body too', answer=empty)
 
@@ -125,6 +132,26 @@ def an_old_reader_keeps_the_old_file(bench):
         bench.shared.ask_for(204, 'PUT', '/reader', body=new)
         check(reader.answer().body == old, 'the download that had begun is the old file')
     check(bench.shared.ask('GET', '/reader').body == new, 'a new download is the new file')
+
+
+@case
+def a_download_whose_file_another_program_writes_to_is_cut_off(bench):
+    size = 12_000_000
+    for path in ['auto', 'copy']:
+        server = bench.serve(f'sluice.send.path={path}')
+        server.ask_for(201, 'PUT', '/written', body=content(size, seed=6))
+        with server.connect(receive_buffer=65_536) as reader:
+            reader.send(request('GET', '/written'))
+            reader._more('the answer begins')
+            got = len(reader.received)
+            time.sleep(0.02)  # a tick of the kernel's clock
+            with open(server.root / 'written', 'r+b') as f:
+                f.write(b'x')
+            while more := reader.socket.recv(1 << 20):
+                got += len(more)
+        check(got < size, f'{path}: {got} bytes of {size} and a head')
+        wait_until(lambda: 'file_changed' in server.messages(), 'the log has it')
+        server.stop()
 
 
 @case

@@ -4,10 +4,10 @@
 // and what these cannot do, piece by piece of the source, data and holes in turn:
 //   finding   how far the data, or the hole, at the cursor reaches
 //   punching  of a hole, what the target has there; behind the target's end nothing is to be done
-//   ranging   of data, by copy_file_range(2), which would fill the holes
-//             (kernel-notes/copy_file_range_fills_holes.md)
-//   reading, writing   of data, a block to and fro, where the kernel cannot copy between the two;
-//             a hole of a target that cannot be punched is written too
+//   ranging   of data, by copy_file_range(2), which fills holes
+//             (kernel-notes/copy_file_range_fills_holes.md): of those it is given only what a
+//             target that cannot be punched must have instead
+//   reading, writing   of both, a block to and fro, where the kernel cannot copy between the two
 //   growing   at the end, when the last piece was a hole
 // One call never moves so much that a cancel, which cannot interrupt it, would wait for long.
 #include "sluice/file_copy.hpp"
@@ -25,6 +25,7 @@
 #include "ops/table.hpp"
 #include "storage/file_state.hpp"
 #include "transfer/planner.hpp"
+#include "transfer/stall_watch.hpp"
 
 namespace sluice {
 namespace {
@@ -140,7 +141,9 @@ std::optional<std::uint64_t> copying::size_of(const file_state& file) {
 
 // The next step from the cursor, with no piece known.
 void copying::go_on() {
-  if (left() == 0) {
+  if (options_.length == 0) {
+    step_ = step::ended;
+  } else if (left() == 0) {
     if (const auto size = size_of(into_)) step_ = *size < target() ? step::growing : step::ended;
   } else if (way_ == path::reflink) {
     share_next();
@@ -199,7 +202,8 @@ void copying::share_next() {
 task<int> copying::flow() {
   while (step_ != step::ended) {
     if (step_ == step::leasing) {
-      lease_await leasing(into_.core.blocks(), into_.core.loop(), {});
+      const stall_watch watch({into_.core.values().receive.timeout_ms, 0});
+      lease_await leasing(into_.core.blocks(), into_.core.loop(), watch.lease_timeout());
       leased(co_await leasing);
     } else {
       op_await acting(into_.core.loop(), request());
@@ -313,7 +317,7 @@ void copying::failed(int failure) {
 }
 
 void copying::leased(result<lease> got) {
-  if (!got) return end(got.error().code);
+  if (!got) return end(got.error().code == ETIMEDOUT ? ENOBUFS : got.error().code);
   block_ = std::move(*got);
   treat_piece();
 }
@@ -361,7 +365,7 @@ void copying::treat_piece() {
     }
     punch_bytes_ = std::min(punch_bytes_, extent_bytes_max);
     step_ = step::punching;
-  } else if (way_ == path::copy_file_range && !piece_.is_hole) {
+  } else if (way_ == path::copy_file_range) {
     step_ = step::ranging;
   } else {
     step_ = block_ ? step::reading : step::leasing;

@@ -66,6 +66,7 @@ void share(world& w) {
   const copied mixed = copy_range(w, range(mib + 1, 4096, 8192));
   REQUIRE(mixed.failure() == 0);
   CHECK(mixed.way() == "reflink");
+  CHECK(std::string(mixed.outcome->reason) == "auto: shared, but for a part of a block");
   CHECK(mixed.outcome->bytes == mib + 1);
   CHECK(same_bytes(bytes_at(w.at("target"), 8192, mib + 1),
                    std::span(content).subspan(4096, mib + 1)));
@@ -132,6 +133,39 @@ TEST_CASE("files that cannot be asked for their size end the copy, at whatever s
         CHECK(all_answered);
         CHECK(failures > 1);
       }
+    });
+  }
+}
+
+// By read and write it would come out right, but not by the way that was asked for.
+TEST_CASE("a hole for a target that cannot punch goes the forced way, or is refused") {
+  for (const std::string& backend : support::backends()) {
+    faults::on_fault_fs({}, [&backend](support::fault_fs& disk) {
+      CAPTURE(backend);
+      world w({backend, backend, std::filesystem::current_path().string(), false, ""});
+      const std::string target = disk.mount_point() + "/target";
+      set_size(w.at("source"), 100'000);
+      const auto copy_by = [&](const char* path) {
+        REQUIRE(w.engine().set_knob("sluice.copy.path", path).has_value());
+        put_at(target, 0, pattern(9, 0, 100'000));
+        sluice::file from = adopt_file(w.engine(), w.at("source"), O_RDONLY);
+        sluice::file into = adopt_file(w.engine(), target, O_RDWR);
+        disk.orders().reset();
+        disk.orders().fail(support::request_kind::allocate, 1, 1000, EOPNOTSUPP);
+        const copied c = w.run(copy_once(std::move(from), std::move(into), range(100'000)));
+        w.settle();
+        return c;
+      };
+      const copied forced = copy_by("copy_file_range");
+      CHECK(forced.failure() == sluice::code::path_unavailable);
+      CHECK(forced.progress.bytes == 0);
+      CHECK(same_bytes(content_of(target), pattern(9, 0, 100'000)));
+      const copied chosen = copy_by("auto");
+      REQUIRE(chosen.failure() == 0);
+      CHECK(chosen.way() == "copy");
+      CHECK(std::string(chosen.outcome->reason) ==
+            "auto: the kernel cannot copy between these two");
+      CHECK(same_bytes(content_of(target), std::vector<std::byte>(100'000)));
     });
   }
 }

@@ -86,6 +86,35 @@ TEST_CASE("a hole at the end of the range makes the target as long") {
   });
 }
 
+TEST_CASE("a copy of nothing leaves the target alone, wherever it is to go") {
+  for_each({}, [](world& w, const std::string&) {
+    make_file(w.at("source"), pattern(2, 0, 5000));
+    make_file(w.at("target"), pattern(3, 0, 100));
+    for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{100}, 5 * mib}) {
+      const copied c = copy_range(w, range(0, 10, offset));
+      CHECK(c.failure() == 0);
+      CHECK(c.progress.bytes == 0);
+      CHECK(same_bytes(content_of(w.at("target")), pattern(3, 0, 100)));
+    }
+  });
+}
+
+TEST_CASE("a copy for which no block becomes free says ENOBUFS") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.copy.path", "copy"}, {"sluice.receive.timeout_ms", "50"}});
+    make_file(w.at("source"), pattern(2, 0, 5000));
+    std::vector<sluice::lease> taken;
+    while (sluice::lease one = w.engine().core().blocks().try_take()) {
+      taken.push_back(std::move(one));
+    }
+    const copied c = w.run(copy_task(w, range(5000)));
+    CHECK(c.failure() == ENOBUFS);
+    CHECK(c.progress.bytes == 0);
+    taken.clear();
+  }
+}
+
 TEST_CASE("a source that ends before the range, or is cut meanwhile, is told to the byte") {
   for_each({{"sluice.copy.chunk_bytes", "4K"}, {"sluice.memory.block_bytes", "4K"}},
            [](world& w, const std::string&) {

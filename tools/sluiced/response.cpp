@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <iterator>
 #include <utility>
 
@@ -84,8 +85,14 @@ std::string format_head(const answer& a, connection_field connection, std::int64
 }
 
 std::string format_receipt(const sluice::receipt& moved, std::string_view durability) {
-  return fmt::format("path={}; reason=\"{}\"; copies={}; bytes={}; durability={}",
-                     sluice::name(moved.path), moved.reason, moved.copies, moved.bytes, durability);
+  const auto us = [](std::chrono::nanoseconds since_start) {
+    return std::chrono::duration_cast<std::chrono::microseconds>(since_start).count();
+  };
+  return fmt::format(
+      "path={}; reason=\"{}\"; copies={}; ops={}; short_ops={}; first_byte_us={}; "
+      "last_byte_us={}; bytes={}; durability={}",
+      sluice::name(moved.path), moved.reason, moved.copies, moved.ops, moved.short_ops,
+      us(moved.first_byte), us(moved.last_byte), moved.bytes, durability);
 }
 
 }  // namespace sluiced

@@ -38,7 +38,9 @@ enum class connection_field : std::uint8_t { none, close, keep_alive };
 
 [[nodiscard]] std::string_view reason_phrase(int status);
 
-// The value of Sluice-Receipt: `path=direct; reason="..."; copies=1; bytes=5; durability=durable`.
+// The value of Sluice-Receipt: `path=direct; reason="..."; copies=1; ops=3; short_ops=0;
+// first_byte_us=12; last_byte_us=40; bytes=5; durability=durable`. Times are since the transfer's
+// start, and 0 when that byte did not come.
 // `durability` is "durable", "stored", "unknown" after a failed sync, or "none" when nothing was
 // published.
 [[nodiscard]] std::string format_receipt(const sluice::receipt& moved, std::string_view durability);

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <chrono>
+
 #include "failure.hpp"
 
 namespace {
@@ -43,14 +45,19 @@ TEST_CASE("a busy server says when to come back") {
   CHECK(answer_of({500, "broken"}).fields.empty());
 }
 
-TEST_CASE("a receipt says path, reason, copies, bytes and durability") {
+TEST_CASE("a receipt says path, reason, copies, operations, times, bytes and durability") {
   sluice::receipt moved;
   moved.path = sluice::path::direct;
   moved.reason = "large enough";
   moved.copies = 1;
   moved.bytes = 5;
+  moved.ops = 7;
+  moved.short_ops = 2;
+  moved.first_byte = std::chrono::nanoseconds(1'234'999);
+  moved.last_byte = std::chrono::milliseconds(56);
   CHECK(format_receipt(moved, "durable") ==
-        "path=direct; reason=\"large enough\"; copies=1; bytes=5; durability=durable");
+        "path=direct; reason=\"large enough\"; copies=1; ops=7; short_ops=2; first_byte_us=1234; "
+        "last_byte_us=56000; bytes=5; durability=durable");
 }
 
 TEST_CASE("every status that is answered has its phrase") {

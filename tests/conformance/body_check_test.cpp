@@ -198,6 +198,40 @@ TEST_CASE("a check and a forced splice do not go together, and the receipt says 
   }
 }
 
+TEST_CASE("a check has a range that begins inside a page by copy, in order, and never directly") {
+  for (const setting& on : every_setting()) {
+    if (!on.direct) continue;
+    CAPTURE(on.name);
+    const std::string reason = "a check wants to see an unaligned range in order";
+    world w(on, {{"sluice.receive.direct_min_bytes", "4096"}});
+    const std::vector<std::byte> sent = pattern(10, 0, 3 * block);
+    sluice::file into = adopted(w, "file");
+    for (const char* path : {"auto", "direct"}) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.receive.path", path).has_value());
+      recording_check check;
+      stream_pair ends = stream_pair::tcp();
+      peer sender(ends.take_theirs(), [&sent](int fd) { send_all(fd, sent); });
+      sluice::stream from = adopt(w.engine(), ends.take_ours());
+      sluice::receipt progress;
+      const sluice::receive_options options{
+          .length = sent.size(), .offset = 100, .prefix = {}, .check = &check};
+      const auto r = w.run(sluice::receive_to_file(from, into, options, &progress));
+      from = {};
+      CHECK(progress.reason == reason);
+      CHECK(r.has_value() == (path == std::string("auto")));
+      if (r) {
+        CHECK(std::string(name(r->path)) == "copy");
+        CHECK(same_bytes(check.seen(), sent));
+      } else {
+        CHECK(r.error().code == code::path_unavailable);
+        CHECK(check.seen().empty());
+      }
+      sender.join(w);
+    }
+  }
+}
+
 TEST_CASE("the next block is received while one is checked, and not past the depth") {
   for (const setting& on : every_setting()) {
     CAPTURE(on.name);

@@ -1,9 +1,11 @@
 // Random overlapping and adjacent ranges of one file by every path, against a model of what the
 // file must be: in the manner of fsx. The seed is fixed; SLUICE_TEST_SEED takes another.
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 
 #include "conformance/download.hpp"
+#include "sluice/file_copy.hpp"
 
 namespace {
 
@@ -100,6 +102,43 @@ void check_ended(const writer& w, std::vector<std::byte>& model, std::uint64_t o
   apply(model, offset, w.body());
 }
 
+// A part of the model, sent by some path, be it written to since it was last sent.
+void send_some(world& w, const setting& on, const std::vector<std::byte>& model,
+               support::seeded_random& random) {
+  std::vector<const char*> paths{"auto", "copy", "splice"};
+  if (on.direct) paths.push_back("direct");
+  const char* const path = paths[random.below(paths.size())];
+  CAPTURE(path);
+  const std::uint64_t from = random.below(model.size());
+  const std::uint64_t bytes = random.below(model.size() - from) + 1;
+  REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+  const sent s = send_range(w, conformance::range(from, bytes), take_all);
+  REQUIRE(s.outcome.has_value());
+  REQUIRE(same_bytes(s.arrived, std::span(model).subspan(from, bytes)));
+}
+
+// A part of the file to another place of it, behind its end, too; nothing where the two would meet.
+void copy_some(world& w, sluice::file& file, std::vector<std::byte>& model,
+               support::seeded_random& random) {
+  constexpr std::array ways{"auto", "copy_file_range", "copy"};
+  const std::uint64_t from = random.below(model.size());
+  const std::uint64_t bytes = std::min<std::uint64_t>(model.size() - from, random.below(30'000));
+  const std::uint64_t into = place(random);
+  if (from < into + bytes && into < from + bytes) return;
+  const char* const way = ways[random.below(ways.size())];
+  CAPTURE(way);
+  CAPTURE(from);
+  CAPTURE(into);
+  CAPTURE(bytes);
+  REQUIRE(w.engine().set_knob("sluice.copy.path", way).has_value());
+  const sluice::copy_options options{.length = bytes, .source_offset = from, .target_offset = into};
+  const auto copied = w.run(sluice::copy_file(file, file, options));
+  REQUIRE(copied.has_value());
+  const std::vector<std::byte> moved(model.begin() + static_cast<std::ptrdiff_t>(from),
+                                     model.begin() + static_cast<std::ptrdiff_t>(from + bytes));
+  apply(model, into, moved);
+}
+
 void check_content(world& w, const std::vector<std::byte>& model) {
   const std::vector<std::byte> content = content_of(w.at("source"));
   REQUIRE(content.size() == model.size());
@@ -108,7 +147,7 @@ void check_content(world& w, const std::vector<std::byte>& model) {
 
 }  // namespace
 
-TEST_CASE("ranges written one after the other by any paths leave what the model has") {
+TEST_CASE("ranges written, sent and copied in turn by any paths leave what the model has") {
   for (const setting& on : every_setting()) {
     CAPTURE(on.name);
     world w(on, {{"sluice.memory.block_bytes", "64K"}, {"sluice.receive.direct_min_bytes", "8K"}});
@@ -130,14 +169,10 @@ TEST_CASE("ranges written one after the other by any paths leave what the model 
       check_ended(one, model, range.offset);
       check_content(w, model);
       if (model.empty()) continue;
-      // And a part of it is sent by some path.
-      const std::uint64_t from = random.below(model.size());
-      const std::uint64_t bytes = random.below(model.size() - from) + 1;
-      const bool direct = on.direct && random.one_in(2);
-      REQUIRE(w.engine().set_knob("sluice.send.path", direct ? "direct" : "auto").has_value());
-      const sent s = send_range(w, conformance::range(from, bytes), take_all);
-      REQUIRE(s.outcome.has_value());
-      REQUIRE(same_bytes(s.arrived, std::span(model).subspan(from, bytes)));
+      send_some(w, on, model, random);
+      if (!random.one_in(2)) continue;
+      copy_some(w, into, model, random);
+      check_content(w, model);
     }
   }
 }

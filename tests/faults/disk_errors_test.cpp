@@ -106,6 +106,48 @@ TEST_CASE("an upload whose k-th write fails ends with that error and leaves noth
   fail_each_in_every_way(request_kind::write, every_way(), check_error_and_nothing_left);
 }
 
+// Several requests may be one splice: of one that fails behind others only the next call is told.
+TEST_CASE("a spliced upload whose writes fail from the k-th on counts the bytes the file has") {
+  constexpr std::uint64_t length = 4 << 20;
+  on_fault_fs({}, [](support::fault_fs& disk) {
+    for (const way& how : every_way({"splice"})) {
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      for (std::uint64_t k = 1; k <= 4; ++k) {
+        CAPTURE(k);
+        disk.orders().reset();
+        disk.orders().fail(request_kind::write, k, std::uint64_t{1} << 60, EIO);
+        const std::vector<std::byte> sent = support::pattern(k, 0, length);
+        conformance::stream_pair ends = conformance::stream_pair::tcp();
+        conformance::peer sender(ends.take_theirs(), [&sent](int fd) {
+          conformance::send_all(fd, std::span(sent).subspan(300));
+        });
+        sluice::receipt progress;
+        {
+          const int fd = ::open(w.at("plain").c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+          sluice::result<sluice::file> into = sluice::file::adopt(w.engine(), fd);
+          REQUIRE(into.has_value());
+          sluice::stream from = conformance::adopt(w.engine(), ends.take_ours());
+          sluice::receive_options options = conformance::of_length(length);
+          options.prefix = std::span(sent).first(300);
+          const auto r = w.run(sluice::receive_to_file(from, *into, options, &progress));
+          REQUIRE(!r.has_value());
+          CHECK(r.error().code == EIO);
+        }
+        sender.join(w);
+        w.settle();
+        CHECK(progress.bytes == disk.orders().taken_bytes.load());
+        CHECK((progress.bytes > 0) == (k > 1));
+        const std::vector<std::byte> stored = conformance::content_of(w.at("plain"));
+        REQUIRE(stored.size() >= progress.bytes);
+        CHECK(conformance::same_bytes(std::span(stored).first(progress.bytes),
+                                      std::span(sent).first(progress.bytes)));
+        std::filesystem::remove(w.at("plain"));
+      }
+    }
+  });
+}
+
 TEST_CASE("an upload whose writes all fail from the k-th on ends with that error") {
   on_fault_fs({}, [](support::fault_fs& disk) {
     for (const way& how : every_way()) {

@@ -60,7 +60,6 @@ std::uint64_t upload_all(support::fault_fs& disk, conformance::world& w) {
   w.until([&] {
     const std::uint64_t stored = disk.orders().taken_bytes;
     highest = std::max(highest, sent.load() - std::min(sent.load(), stored));
-    CHECK(w.counter("sluice.memory.leases_in_use") <= w.engine().core().blocks().blocks());
     return ended == uploads;
   });
   for (const auto& s : senders) s->join();
@@ -77,16 +76,67 @@ std::uint64_t upload_all(support::fault_fs& disk, conformance::world& w) {
 
 TEST_CASE("a slow disk slows its senders, and no more than the engine's memory waits for it") {
   for (const std::string& backend : support::backends()) {
-    for (const char* path : {"copy", "direct"}) {
+    for (const std::string path : {"copy", "direct", "splice"}) {
       on_fault_fs({}, [&](support::fault_fs& disk) {
         CAPTURE(backend);
         CAPTURE(path);
         conformance::world w({backend, backend, disk.mount_point(), true, ""},
                              {{"sluice.memory.arena_bytes", "1M"},
                               {"sluice.memory.block_bytes", "64K"},
-                              {"sluice.receive.path", path}});
+                              {"sluice.receive.path", path},
+                              {"sluice.splice.pipe_bytes", "256K"},
+                              {"sluice.splice.pipes_max", "4"}});
+        static_assert(4 * 256 * 1024 <= arena_bytes);
         disk.orders().write_delay_us = 1'000;
         CHECK(upload_all(disk, w) <= underway_max);
+        // It was the pool that held them back.
+        const bool by_pipe = path == "splice";
+        CHECK(w.counter(by_pipe ? "sluice.splice.pipes_waited" : "sluice.memory.leases_waited") >
+              0);
+      });
+    }
+  }
+}
+
+TEST_CASE("while a disk answers nothing its sender is stopped, however much it has to send") {
+  constexpr std::uint64_t length = 16 << 20;
+  // Three blocks, or a pipe, are on their way to the disk, one is filled behind them.
+  constexpr std::uint64_t accepted_max = 4 * 64 * 1024 + 2 * 2 * socket_bytes;
+  static_assert(accepted_max < length / 16);
+  for (const std::string& backend : support::backends()) {
+    for (const std::string path : {"copy", "direct", "splice"}) {
+      on_fault_fs({}, [&](support::fault_fs& disk) {
+        CAPTURE(backend);
+        CAPTURE(path);
+        conformance::world w({backend, backend, disk.mount_point(), true, ""},
+                             {{"sluice.memory.arena_bytes", "4M"},
+                              {"sluice.memory.block_bytes", "64K"},
+                              {"sluice.receive.path", path},
+                              {"sluice.receive.depth", "3"},
+                              {"sluice.splice.pipe_bytes", "256K"}});
+        disk.orders().of(support::request_kind::write).stop_at = 6;
+        const std::vector<std::byte> body = support::pattern(1, 0, length);
+        conformance::stream_pair ends = narrow_pair();
+        std::atomic<std::uint64_t> sent{0};
+        conformance::peer sender(ends.take_theirs(), [&](int fd) { send_counted(fd, body, sent); });
+        bool ended = false;
+        conformance::upload_request request{w.folder().path(), "body",
+                                            conformance::of_length(length)};
+        w.engine().start(
+            conformance::receive_upload(
+                w.engine(), conformance::adopt(w.engine(), ends.take_ours()), std::move(request)),
+            [&](const conformance::uploaded& u) { ended = u.outcome && u.published; });
+        w.until([&disk] { return disk.has_stopped(std::chrono::milliseconds(0)); });
+        std::uint64_t before = 0;
+        do {
+          before = sent;
+          const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+          w.until([end] { return std::chrono::steady_clock::now() > end; });
+        } while (sent != before);
+        CHECK(before <= disk.orders().taken_bytes + accepted_max);
+        disk.resume();
+        w.until([&ended] { return ended; });
+        CHECK(conformance::same_bytes(conformance::content_of(w.at("body")), body));
       });
     }
   }

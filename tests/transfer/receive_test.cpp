@@ -214,6 +214,27 @@ TEST_CASE("a peer that closes early at any byte gives end_of_stream and leaves n
   }
 }
 
+TEST_CASE("a socket whose reading side is shut down already is at its end, by every path") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    std::vector<std::string> paths = paths_of(on);
+    paths.push_back("mapped");
+    for (const std::string& path : paths) {
+      CAPTURE(path);
+      world w(on, {{"sluice.receive.path", path}});
+      stream_pair ends = stream_pair::tcp();
+      REQUIRE(::shutdown(ends.ours(), SHUT_RD) == 0);
+      upload_request request{w.folder().path(), "body", of_length(2 * block)};
+      const uploaded u =
+          w.run(receive_upload(w.engine(), adopt(w.engine(), ends.take_ours()), request));
+      REQUIRE(!u.outcome.has_value());
+      CHECK(u.outcome.error().code == code::end_of_stream);
+      CHECK(u.progress.bytes == 0);
+      CHECK(w.names().empty());
+    }
+  }
+}
+
 TEST_CASE("a peer that resets gives ECONNRESET and leaves nothing") {
   for (const setting& on : every_setting()) {
     CAPTURE(on.name);

@@ -17,6 +17,7 @@ struct command_line {
   std::vector<std::string> settings;  // knob=value
   unsigned give_up_seconds = 60;
   unsigned answer_seconds = 30;
+  unsigned keep_alive_seconds = 90;
   std::uint64_t piece_bytes = 1 << 20;
 };
 

@@ -43,6 +43,11 @@ void describe_get(CLI::App& app, bt::command_line& given) {
                   "Seconds after which a peer is dropped that sends none of what it was asked for")
       ->check(CLI::Range(1U, 86'400U))
       ->capture_default_str();
+  get->add_option(
+         "--keep-alive", given.keep_alive_seconds,
+         "Seconds without a word of ours after which a peer is told that we are still here")
+      ->check(CLI::Range(1U, 120U))
+      ->capture_default_str();
   describe_knobs(*get, given);
 }
 

@@ -17,8 +17,7 @@ namespace {
 constexpr std::chrono::seconds greeting_time{10};
 constexpr std::chrono::seconds tick_time_max{5};
 constexpr std::chrono::seconds silence_max{150};
-constexpr std::chrono::seconds keep_alive_time{90};
-// Blocks may be under way when it chokes us or we take a request back; more is an attack.
+// Beyond what was under way when it choked us or we took a request back; more is an attack.
 constexpr std::uint64_t unwanted_bytes_max = 64 << 20;
 constexpr std::size_t few_asked = 8;
 
@@ -60,11 +59,11 @@ task<std::optional<peer_end>> peer::greet(who_called first) {
       co_await stream_.recv(theirs, sluice::recv_mode::full, greeting_time);
   if (!got && got.error().code == ETIMEDOUT) co_return peer_end{"it does not answer"};
   const bool ended = got ? *got < theirs.size() : got.error().code == ECONNRESET;
+  // It may be full, too, and have room the next time.
   if (ended)
     co_return peer_end{
         "it closed the connection in the handshake: it may not have this torrent, "
-        "or want encryption",
-        false, true};
+        "have no room, or want encryption"};
   if (!got) co_return peer_end{sluice::describe(got.error())};
   const auto read = read_handshake(theirs);
   if (!read) co_return peer_end{read.error(), false, true};
@@ -115,7 +114,7 @@ void peer::tick() {
     return close("it does not send what it was asked for", false);
   if (now - last_heard_ > silence_max) return close("it says nothing any more", false);
   if (home_.blocks().grow_older(id_)) home_.ask_all();
-  if (now - last_sent_ < keep_alive_time) return;
+  if (now - last_sent_ < home_.keep_alive_time()) return;
   append_message(out_, message_kind::keep_alive);
   flush();
 }
@@ -184,7 +183,10 @@ void peer::want_if_useful() {
 void peer::choked() {
   chokes_us_ = true;
   std::deque<asked> lost = std::exchange(asked_, {});
-  for (const asked& one : lost) home_.blocks().give_back(id_, one.block);
+  for (const asked& one : lost) {
+    taken_back_bytes_ += one.block.bytes;
+    home_.blocks().give_back(id_, one.block);
+  }
   for (const std::uint32_t piece : home_.blocks().release(id_)) home_.checker().forget(piece);
   home_.ask_all();
 }
@@ -231,17 +233,26 @@ void peer::take_back(const block_ref& block) {
   const auto at = std::ranges::find(asked_, block, &asked::block);
   if (at == asked_.end()) return;
   asked_.erase(at);
+  taken_back_bytes_ += block.bytes;
   append_request(out_, message_kind::cancel, block.piece, block.begin, block.bytes);
   flush();
+}
+
+// A small one occupies its share of a block, too. Not every block that was taken back comes, so
+// that which one it is does not matter.
+void peer::count_unwanted(std::size_t payload_bytes) {
+  const std::uint64_t bytes = std::max<std::uint64_t>(payload_bytes, block_bytes);
+  const std::uint64_t forgiven = std::min(bytes, taken_back_bytes_);
+  taken_back_bytes_ -= forgiven;
+  unwanted_bytes_ += bytes - forgiven;
+  if (unwanted_bytes_ > unwanted_bytes_max) close("it sends what nobody asked for", true);
 }
 
 task<void> peer::take_block(sluice::frame f, const message& m) {
   const block_ref ref{m.index, m.begin, static_cast<std::uint32_t>(f.payload.size())};
   const auto at = std::ranges::find(asked_, ref, &asked::block);
   if (at == asked_.end()) {
-    // A small one occupies its share of a block, too.
-    unwanted_bytes_ += std::max<std::uint64_t>(f.payload.size(), block_bytes);
-    if (unwanted_bytes_ > unwanted_bytes_max) close("it sends what nobody asked for", true);
+    count_unwanted(f.payload.size());
     co_return;
   }
   last_block_ = clock::now();

@@ -80,6 +80,7 @@ class peer : public std::enable_shared_from_this<peer> {
   void take_message(const message& m);
   void take_bitfield(sluice::frame& f);
   sluice::task<void> take_block(sluice::frame f, const message& m);
+  void count_unwanted(std::size_t payload_bytes);
   void take_have(std::uint32_t piece);
   void take_request(const message& m);
   void choked();
@@ -113,7 +114,8 @@ class peer : public std::enable_shared_from_this<peer> {
   clock::time_point last_block_;
   clock::time_point last_tick_ = clock::now();
   std::uint64_t unwanted_bytes_ = 0;
-  bool storing_ = false;  // a block of its is on the way to the store
+  std::uint64_t taken_back_bytes_ = 0;  // may still come: it had not heard that nobody wants them
+  bool storing_ = false;                // a block of its is on the way to the store
 
   // What we let it have, and send.
   bool unchoked_ = false;

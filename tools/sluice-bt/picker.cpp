@@ -197,6 +197,12 @@ std::vector<source_id> picker::rejected(std::uint32_t piece) {
   return senders;
 }
 
+std::uint64_t picker::blocks_here() const {
+  std::uint64_t here = std::uint64_t{have_count_} * layout_.blocks_of(0);
+  for (const auto& one : active_) here += one->blocks.size() - one->missing;
+  return here;
+}
+
 bool picker::wants_any(const bitfield& of) const {
   for (std::uint32_t piece = 0; piece < of.size(); ++piece) {
     if (of.has(piece) && !have_.has(piece)) return true;

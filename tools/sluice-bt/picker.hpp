@@ -68,6 +68,9 @@ class picker {
 
   [[nodiscard]] const bitfield& have() const { return have_; }
   [[nodiscard]] std::uint32_t have_count() const { return have_count_; }
+  // Received or verified, and not yet found wrong or begun anew; grows as long as there is
+  // progress.
+  [[nodiscard]] std::uint64_t blocks_here() const;
   [[nodiscard]] bool complete() const { return have_count_ == layout_.pieces(); }
   [[nodiscard]] bool wants_any(const bitfield& of) const;
 

@@ -1,7 +1,10 @@
 #include "session.hpp"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -28,6 +31,7 @@ constexpr unsigned attempts_max = 3;  // in a row, without a handshake
 constexpr std::size_t callers_max = 200;
 constexpr std::size_t blocks_per_caller = 4;  // one to send from, one to receive into, and some
 constexpr std::chrono::milliseconds watch_time{500};
+constexpr unsigned patience = 5;  // times give_up, while bytes come that do not stay
 
 // As BEP 20 has it, and the rest random, so that a peer knows who it is twice.
 peer_id make_id() {
@@ -45,6 +49,21 @@ std::uint64_t knob_of(const sluice::engine& on, std::string_view name) {
 
 std::uint64_t held_bytes(const sluice::engine& on) {
   return knob_of(on, "sluice.memory.arena_bytes") / 4;
+}
+
+// Without the port, which is another one each time it calls.
+std::string origin_of(const sluice::stream& caller) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  auto* any = reinterpret_cast<sockaddr*>(&address);
+  if (getpeername(caller.fd(), any, &length) != 0) return {};
+  char text[INET6_ADDRSTRLEN] = "";
+  const void* number =
+      address.ss_family == AF_INET6
+          ? static_cast<const void*>(&reinterpret_cast<sockaddr_in6*>(any)->sin6_addr)
+          : &reinterpret_cast<sockaddr_in*>(any)->sin_addr;
+  inet_ntop(address.ss_family, number, text, sizeof text);
+  return text;
 }
 
 // No more than leave blocks for everybody else when each of them is slow.
@@ -185,7 +204,10 @@ task<void> session::accept_all() {
     result<sluice::stream> caller = co_await listener_->accept();
     // One that was accepted although it is the end is not begun with: nobody would end it.
     if (caller && !ending_ && callers_.size() < callers_within(engine_)) {
+      std::string origin = origin_of(*caller);
+      if (banned_.contains(origin)) continue;
       const source_id id = ++last_id_;
+      origins_[id] = std::move(origin);
       callers_[id] =
           engine_.start(answer(*std::move(caller), id), [this, id] { callers_.erase(id); });
     } else if (!caller && !ending_) {
@@ -197,7 +219,13 @@ task<void> session::accept_all() {
 task<void> session::answer(sluice::stream caller, source_id id) {
   auto made = std::make_shared<peer>(*this, std::move(caller), "a caller", id);
   const peer_end ended = co_await peer::run(made, who_called::they);
+  forget_unless_of_use(id, ended);
   if (!ending_ && ended.hopeless) events_.notice(fmt::format("a caller: {}", ended.why));
+}
+
+// What a connection has sent may be found wrong after its end.
+void session::forget_unless_of_use(source_id id, const peer_end& ended) {
+  if (ended.received_bytes == 0) origins_.erase(id);
 }
 
 // Whether it makes sense to try again. `why`: how it ended.
@@ -209,8 +237,11 @@ task<bool> session::try_once(const peer_address& to, std::string& why, bool& was
     why = sluice::describe(connected.error());
     co_return true;
   }
-  auto made = std::make_shared<peer>(*this, *std::move(connected), to.given, ++last_id_);
+  const source_id id = ++last_id_;
+  origins_[id] = to.address;
+  auto made = std::make_shared<peer>(*this, *std::move(connected), to.given, id);
   peer_end ended = co_await peer::run(made, who_called::we);
+  forget_unless_of_use(id, ended);
   why = std::move(ended.why);
   was_of_use = ended.received_bytes > 0;
   co_return !ended.hopeless;
@@ -224,6 +255,10 @@ task<void> session::connect(std::size_t which) {
   while (again && !ending_ && attempts < attempts_max) {
     if (attempts > 0) co_await engine_.sleep_for(pause_time * attempts);
     if (ending_) break;
+    if (const auto at = banned_.find(to.address); at != banned_.end()) {
+      why = at->second;
+      break;
+    }
     bool was_of_use = false;
     again = co_await try_once(to, why, was_of_use);
     // One that was of use deserves patience.
@@ -245,6 +280,8 @@ void session::connector_ended(std::size_t which, const std::string& why) {
 
 void session::joined(std::shared_ptr<peer> who) {
   const source_id id = who->id();
+  const auto banned = banned_.find(origins_[id]);
+  if (banned != banned_.end()) who->close(banned->second, true);
   peers_.emplace(id, std::move(who));
   ++stats_.peers;
 }
@@ -262,17 +299,26 @@ void session::ask_all() {
   for (const auto& [id, one] : peers_) one->ask();
 }
 
-// Gives up when nothing has come for so long.
+// Gives up when nothing has come for so long, or nothing that stayed: what peers send again and
+// again because it is wrong, or because they always go before a piece is whole, is no progress.
 task<void> session::watch() {
   std::uint64_t seen = stats_.received_bytes;
-  clock::time_point last = clock::now();
+  std::uint64_t most = picker_.blocks_here();
+  clock::time_point came = clock::now();
+  clock::time_point stayed = came;
   while (!ending_) {
     co_await engine_.sleep_for(watch_time);
     if (ending_) co_return;
-    if (stats_.received_bytes != seen) {
-      seen = stats_.received_bytes;
-      last = clock::now();
-    } else if (clock::now() - last > options_.give_up) {
+    const clock::time_point now = clock::now();
+    if (std::exchange(seen, stats_.received_bytes) != stats_.received_bytes) came = now;
+    const std::uint64_t here = picker_.blocks_here();
+    if (here > most) stayed = now;
+    most = std::max(most, here);
+    if (now - stayed > patience * options_.give_up) {
+      fail(fmt::format("nothing that peers sent for {} s was of use; {} of {} pieces are here",
+                       (patience * options_.give_up).count(), picker_.have_count(),
+                       layout_.pieces()));
+    } else if (now - came > options_.give_up) {
       fail(fmt::format("no peer has sent anything for {} s; {} of {} pieces are here",
                        options_.give_up.count(), picker_.have_count(), layout_.pieces()));
     }
@@ -297,8 +343,12 @@ void session::judge(std::uint32_t piece, piece_checker::verdict verdict) {
 // Of several senders nobody knows who it was: the piece is fetched again from one alone.
 void session::blame(std::uint32_t piece, const std::vector<source_id>& senders) {
   if (senders.size() == 1) {
-    if (peer* culprit = find(senders.front())) {
-      culprit->close(fmt::format("it sent wrong bytes for piece {}", piece), true);
+    const std::string& origin = origins_[senders.front()];
+    const std::string& why =
+        banned_.emplace(origin, fmt::format("it sent wrong bytes for piece {}", piece))
+            .first->second;
+    for (const auto& [id, one] : peers_) {
+      if (origins_[id] == origin) one->close(why, true);
     }
   }
   ask_all();

@@ -29,9 +29,10 @@ struct session_options {
   bool fetch = false;  // else only what is in the directory is given out
   std::string directory;
   std::vector<peer_address> peers;
-  std::string listen;                // empty: nobody can connect
-  std::chrono::seconds give_up{60};  // without any progress
-  std::chrono::seconds answer{30};   // without one block of those that a peer was asked for
+  std::string listen;                   // empty: nobody can connect
+  std::chrono::seconds give_up{60};     // without any progress
+  std::chrono::seconds answer{30};      // without one block of those that a peer was asked for
+  std::chrono::seconds keep_alive{90};  // without a word of ours
 };
 
 struct session_stats {
@@ -78,6 +79,7 @@ class session {
   [[nodiscard]] bool fetches() const { return options_.fetch && !ending_; }
   [[nodiscard]] bool ending() const { return ending_; }
   [[nodiscard]] std::chrono::seconds answer_time() const { return options_.answer; }
+  [[nodiscard]] std::chrono::seconds keep_alive_time() const { return options_.keep_alive; }
   void joined(std::shared_ptr<peer> who);
   void left(source_id who);
   [[nodiscard]] peer* find(source_id who);
@@ -95,6 +97,7 @@ class session {
   bool listen();
   sluice::task<void> accept_all();
   sluice::task<void> answer(sluice::stream caller, source_id id);
+  void forget_unless_of_use(source_id id, const peer_end& ended);
   sluice::task<void> connect(std::size_t which);
   sluice::task<bool> try_once(const peer_address& to, std::string& why, bool& was_of_use);
   void connector_ended(std::size_t which, const std::string& why);
@@ -118,6 +121,10 @@ class session {
   std::optional<sluice::listener> listener_;
   std::map<source_id, std::shared_ptr<peer>> peers_;
   std::map<source_id, sluice::task_handle> callers_;  // connections that others made
+  // Whom a connection is with: the address called, or a caller's without the port. Of those that
+  // sent nothing only while they last.
+  std::map<source_id, std::string> origins_;
+  std::map<std::string, std::string> banned_;  // by origin: why
   source_id last_id_ = 0;
   std::vector<sluice::task_handle> tasks_;  // that end with the session
   std::vector<std::string> last_words_;     // of each address

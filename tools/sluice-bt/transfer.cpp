@@ -215,7 +215,8 @@ int transfer(const command_line& given, bool fetch) {
                           .peers = {},
                           .listen = given.listen,
                           .give_up = std::chrono::seconds(given.give_up_seconds),
-                          .answer = std::chrono::seconds(given.answer_seconds)};
+                          .answer = std::chrono::seconds(given.answer_seconds),
+                          .keep_alive = std::chrono::seconds(given.keep_alive_seconds)};
   for (const std::string& one : given.peers) {
     auto address = resolve(one);
     if (!address) {

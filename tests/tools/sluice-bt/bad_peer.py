@@ -26,6 +26,8 @@ class BadPeer:
     first: sent right after the handshake, in place of everything else
     """
 
+    hello = None  # the handshake up to its id, in place of what it is asked for
+
     def __init__(self, content, corrupt=None, shuffle=1, choke_every=0, leave_after=0,
                  pause_s=0, silent=False, keep_alive_s=0, first=None):
         self.content = content
@@ -66,7 +68,8 @@ class BadPeer:
             self.connections_open -= 1
 
     def talk(self, caller, source):
-        caller.sendall(source.read(48) + b'-BAD000-' + b'bad peer 001')
+        asked_for = source.read(48)
+        caller.sendall((self.hello or asked_for) + b'-BAD000-' + b'bad peer 001')
         source.read(20)
         if self.first is not None:
             caller.sendall(self.first)
@@ -90,11 +93,14 @@ class BadPeer:
                 self.send_block(caller, piece, begin, length)
                 sent += 1
                 if self.leave_after and sent == self.leave_after:
-                    return
+                    return self.part(caller, source)
             waiting = []
             if self.choke_every and sent % self.choke_every == 0:
                 self.chokes += 1
                 caller.sendall(message(CHOKE) + message(UNCHOKE))
+
+    def part(self, caller, source):
+        pass  # what it has not read yet may cost what it has sent
 
     def left(self, sent):
         return max(1, -(-len(self.data) // (16 << 10)) - sent)

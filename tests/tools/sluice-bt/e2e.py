@@ -16,7 +16,8 @@ import traceback
 
 sys.dont_write_bytecode = True
 
-import cases_faults  # noqa: E402,F401  (importing registers the cases)
+import cases_blame  # noqa: E402,F401  (importing registers the cases)
+import cases_faults  # noqa: E402,F401
 import cases_get  # noqa: E402,F401
 import cases_large  # noqa: E402,F401
 import cases_program  # noqa: E402,F401

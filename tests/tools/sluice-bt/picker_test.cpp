@@ -147,6 +147,28 @@ TEST_CASE("a piece that came wrong names its senders and then comes from one alo
   CHECK(take(picker, 1, all(1), 100).size() == 2);
 }
 
+TEST_CASE("what comes wrong, and what goes with its source, is no progress") {
+  const bt::layout where = pieces(2);
+  bt::picker picker(where);
+  picker.add_source(all(2));
+  const auto deliver = [&picker](bt::source_id source) {
+    for (const block_ref& block : take(picker, source, all(2), 4)) picker.arrived(source, block);
+  };
+  CHECK(picker.blocks_here() == 0);
+  deliver(1);
+  CHECK(picker.blocks_here() == 4);
+  picker.rejected(0);
+  CHECK(picker.blocks_here() == 0);
+  const auto half = take(picker, 1, all(2), 2);
+  for (const block_ref& block : half) picker.arrived(1, block);
+  CHECK(picker.blocks_here() == 2);
+  picker.release(1);  // piece 0 is to come from one alone now
+  CHECK(picker.blocks_here() == 0);
+  deliver(1);
+  picker.verified(0);
+  CHECK(picker.blocks_here() == 4);
+}
+
 TEST_CASE("a piece from one alone begins anew when that one goes") {
   const bt::layout where = pieces(1);
   bt::picker picker(where);

@@ -19,7 +19,8 @@ disk_reader::disk_reader(const layout& of, std::span<const int> descriptors)
 std::expected<sha1_digest, int> disk_reader::digest_of(std::uint32_t piece) {
   int problem = 0;
   layout_.for_each(layout_.piece_offset(piece), layout_.bytes_of(piece), [&](segment part) {
-    while (part.bytes > 0 && problem == 0) {
+    if (descriptors_[part.file] == no_descriptor) hash_zeroes(part.bytes);
+    while (descriptors_[part.file] != no_descriptor && part.bytes > 0 && problem == 0) {
       const std::size_t wanted = std::min<std::uint64_t>(part.bytes, memory_.size());
       const ssize_t got =
           ::pread(descriptors_[part.file], memory_.data(), wanted, static_cast<off_t>(part.offset));
@@ -39,9 +40,19 @@ std::expected<sha1_digest, int> disk_reader::digest_of(std::uint32_t piece) {
   return digest;
 }
 
+void disk_reader::hash_zeroes(std::uint64_t bytes) {
+  std::ranges::fill(memory_, std::byte{0});
+  while (bytes > 0) {
+    const std::size_t some = std::min<std::uint64_t>(bytes, memory_.size());
+    hash_.update(std::span(memory_).first(some));
+    bytes -= some;
+  }
+}
+
 bool disk_reader::is_hole(std::uint32_t piece) const {
   return layout_.for_each(
       layout_.piece_offset(piece), layout_.bytes_of(piece), [&](const segment& part) {
+        if (descriptors_[part.file] == no_descriptor) return true;
         const off_t data =
             ::lseek(descriptors_[part.file], static_cast<off_t>(part.offset), SEEK_DATA);
         if (data < 0) return errno == ENXIO;  // nothing but a hole up to the end
@@ -52,12 +63,7 @@ bool disk_reader::is_hole(std::uint32_t piece) const {
 const sha1_digest& disk_reader::digest_of_hole(std::uint32_t piece) {
   const std::uint64_t bytes = layout_.bytes_of(piece);
   if (std::exchange(hole_bytes_, bytes) == bytes) return hole_digest_;
-  std::ranges::fill(memory_, std::byte{0});
-  for (std::uint64_t left = bytes; left > 0;) {
-    const std::size_t some = std::min<std::uint64_t>(left, memory_.size());
-    hash_.update(std::span(memory_).first(some));
-    left -= some;
-  }
+  hash_zeroes(bytes);
   hole_digest_ = hash_.finish();
   return hole_digest_;
 }

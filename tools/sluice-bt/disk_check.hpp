@@ -24,6 +24,7 @@ class disk_reader {
   [[nodiscard]] const sha1_digest& digest_of_hole(std::uint32_t piece);
 
  private:
+  void hash_zeroes(std::uint64_t bytes);
   const layout& layout_;
   std::span<const int> descriptors_;
   std::vector<std::byte> memory_;

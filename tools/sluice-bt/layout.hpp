@@ -11,6 +11,8 @@ namespace bt {
 
 inline constexpr std::uint32_t block_bytes = 16 << 10;  // what is asked for at a time (BEP 3)
 
+inline constexpr int no_descriptor = -1;  // of a file that is nothing but zeroes (BEP 47)
+
 // A range of one file.
 struct segment {
   std::size_t file = 0;

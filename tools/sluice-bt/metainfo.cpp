@@ -40,6 +40,8 @@ std::expected<metainfo_file, std::string> parse_file(const bencode_value& entry,
   const auto attributes = entry.find("attr");
   if (attributes && attributes->text() && attributes->text()->contains('l'))
     return refused("it has a symbolic link, which sluice-bt does not make");
+  if (attributes && attributes->text() && attributes->text()->contains('p'))
+    return metainfo_file{{}, *length, true};
   metainfo_file file{top, *length};
   const auto path = entry.find("path");
   if (!path || path->kind() != bencode_kind::list || !path->first())
@@ -79,7 +81,9 @@ bool meet(const std::vector<metainfo_file>& files) {
   std::vector<std::string> paths;
   paths.reserve(files.size());
   // With its end a path sorts right before what lies beneath it: '/' is the lowest here.
-  for (const metainfo_file& file : files) paths.push_back(file.path + "/");
+  for (const metainfo_file& file : files) {
+    if (!file.pad) paths.push_back(file.path + "/");
+  }
   const auto below = [](char a, char b) {
     const auto rank = [](char c) { return c == '/' ? 0 : 1 + static_cast<unsigned char>(c); };
     return rank(a) < rank(b);

@@ -17,6 +17,8 @@ struct metainfo_file {
   // torrent's name. No component is empty, ".", ".." or has a '/' or a control character.
   std::string path;
   std::uint64_t bytes = 0;
+  // Zeroes that align the next file (BEP 47): nothing on the disk, and the path is empty.
+  bool pad = false;
 };
 
 struct metainfo {

@@ -79,6 +79,11 @@ task<std::expected<void, std::string>> store::open_one(sluice::engine& on, const
   co_return std::expected<void, std::string>();
 }
 
+void store::add_pad() {
+  fds_.push_back(no_descriptor);
+  entries_.emplace_back();
+}
+
 task<std::expected<void, std::string>> store::make_all(sluice::engine& on, const metainfo& of,
                                                        const std::string& directory) {
   std::error_code problem;
@@ -88,6 +93,10 @@ task<std::expected<void, std::string>> store::make_all(sluice::engine& on, const
   if (!root) co_return refused(explain(directory, root.error()));
   std::string last = "/";  // no file's
   for (const metainfo_file& file : of.files) {
+    if (file.pad) {
+      add_pad();
+      continue;
+    }
     const auto [parent, name] = split(file.path);
     if (parent != last) {
       result<sluice::directory> in =
@@ -100,7 +109,7 @@ task<std::expected<void, std::string>> store::make_all(sluice::engine& on, const
     if (!made) co_return made;
   }
   for (std::size_t i = 0; i < entries_.size(); ++i) {
-    if (of.files[i].bytes == 0) continue;
+    if (of.files[i].bytes == 0 || of.files[i].pad) continue;
     result<sluice::block_writer> writer = co_await sluice::block_writer::open(entries_[i].file);
     if (!writer) co_return refused(explain(of.files[i].path, writer.error()));
     entries_[i].writer.emplace(std::move(*writer));
@@ -114,6 +123,10 @@ task<std::expected<void, std::string>> store::find_all(sluice::engine& on, const
   result<sluice::directory> root = co_await sluice::directory::open(on, directory);
   if (!root) co_return refused(explain(directory, root.error()));
   for (const metainfo_file& file : of.files) {
+    if (file.pad) {
+      add_pad();
+      continue;
+    }
     result<sluice::file> found = co_await root->open_file(file.path);
     if (!found) co_return refused(explain(directory + "/" + file.path, found.error()));
     const result<sluice::file_info> info = found->info();
@@ -156,7 +169,8 @@ result<bool> store::try_write(sluice::lease& block, std::span<const std::byte> b
     return false;
   });
   entry& into = entries_[only.file];
-  if (only.bytes < bytes.size() || into.staged || !into.writer->has_room()) return false;
+  if (only.bytes < bytes.size() || into.staged || !into.writer || !into.writer->has_room())
+    return false;
   const result<void> posted = into.writer->post(std::move(block), bytes, only.offset);
   if (!posted) return std::unexpected(posted.error());
   return true;
@@ -171,6 +185,8 @@ task<result<void>> store::write(sluice::lease block, std::span<const std::byte> 
       return false;
     });
     const std::span<const std::byte> part = bytes.subspan(done, here.bytes);
+    done += here.bytes;
+    if (!entries_[here.file].writer) continue;  // a pad
     sluice::block_writer& into = *entries_[here.file].writer;
     result<void> written;
     if (entries_[here.file].staged) {
@@ -178,11 +194,11 @@ task<result<void>> store::write(sluice::lease block, std::span<const std::byte> 
     } else {
       while (written && !into.has_room()) written = co_await into.room();
       sluice::lease share =
-          block.part(static_cast<std::uint32_t>(done), static_cast<std::uint32_t>(here.bytes));
+          block.part(static_cast<std::uint32_t>(part.data() - bytes.data()),
+                     static_cast<std::uint32_t>(here.bytes));
       if (written) written = into.post(std::move(share), part, here.offset);
     }
     if (!written) co_return written;
-    done += here.bytes;
   }
   co_return result<void>();
 }
@@ -201,6 +217,12 @@ task<result<void>> store::read(std::span<std::byte> into, std::uint64_t offset) 
     });
     entry& from = entries_[here.file];
     const std::span<std::byte> place = into.first(here.bytes);
+    into = into.subspan(here.bytes);
+    offset += here.bytes;
+    if (fds_[here.file] == no_descriptor) {
+      std::ranges::fill(place, std::byte{0});
+      continue;
+    }
     const result<void> unstaged = co_await unstage(here.file, here.offset, here.bytes);
     if (!unstaged) co_return unstaged;
     result<std::size_t> got;
@@ -211,8 +233,6 @@ task<result<void>> store::read(std::span<std::byte> into, std::uint64_t offset) 
     }
     if (!got) co_return std::unexpected(got.error());
     if (*got < here.bytes) co_return sluice::fail(sluice::code::end_of_stream, "read", "store");
-    into = into.subspan(here.bytes);
-    offset += here.bytes;
   }
   co_return result<void>();
 }

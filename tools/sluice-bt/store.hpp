@@ -36,7 +36,7 @@ class store {
                                                          const std::string& directory);
 
   [[nodiscard]] const layout& where() const { return layout_; }
-  // For reading what nobody writes at the time; by file of the torrent.
+  // For reading what nobody writes at the time; by file of the torrent, no_descriptor for a pad.
   [[nodiscard]] std::span<const int> descriptors() const { return fds_; }
   // Whether any file had content when it was opened.
   [[nodiscard]] bool found_content() const { return found_content_; }
@@ -63,6 +63,7 @@ class store {
     bool staged = false;  // its blocks are not aligned in it
   };
   store(sluice::engine& on, const metainfo& of);
+  void add_pad();
   [[nodiscard]] staging::target target_of(std::size_t file);
   [[nodiscard]] sluice::task<sluice::result<void>> unstage(std::size_t file, std::uint64_t offset,
                                                            std::uint64_t bytes);

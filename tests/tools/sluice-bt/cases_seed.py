@@ -85,3 +85,24 @@ def a_part_of_the_content_is_given_out_and_the_rest_is_not(bench):
     content.check_copy(out, 'fetched from both')
     check('came wrong' not in said, said)
     bench.end(seeder)
+
+
+@case
+def a_hybrid_torrent_with_pad_files_goes_both_ways(bench):
+    content = bench.content('tree', {'a': 1_000_001, 'b': 1_000_001}, piece_bytes=64 << 10,
+                            hybrid=True)
+    check(b'4:attr1:p' in content.torrent.read_bytes(), 'it has a pad file')
+    there = bench.peer(content, content.root, seeds=True)
+    ours, theirs = bench.new_folder(), bench.new_folder()
+    bench.get(content, ours, [there.port])
+    content.check_copy(ours, 'fetched by sluice-bt')
+    check(sorted(p.name for p in ours.rglob('*')) == ['a', 'b', 'tree'], 'and nothing else')
+    seeder, port = bench.seed(content, ours)
+    taker = bench.peer(content, theirs, seeds=False)
+    taker.connect(port)
+    taker.wait_for_all()
+    content.check_copy(theirs, 'fetched by libtorrent')
+    again = bench.new_folder()
+    bench.get(content, again, [port])
+    content.check_copy(again, 'fetched by sluice-bt from itself')
+    bench.end(seeder)

@@ -94,9 +94,10 @@ class Content:
     """Files in a folder of their own, and a .torrent of them made by libtorrent.
 
     zeroes: where they begin and end in a single file
+    hybrid: of versions 1 and 2, with pad files
     """
 
-    def __init__(self, folder, name, files, piece_bytes, zeroes=None):
+    def __init__(self, folder, name, files, piece_bytes, zeroes=None, hybrid=False):
         self.root = pathlib.Path(folder)
         self.name = name
         for seed, (path, size) in enumerate(files.items()):
@@ -108,7 +109,7 @@ class Content:
         storage = lt.file_storage()
         for path in sorted(files):
             storage.add_file(f'{name}/{path}' if path else name, files[path])
-        made = lt.create_torrent(storage, piece_bytes, V1_ONLY)
+        made = lt.create_torrent(storage, piece_bytes, 0 if hybrid else V1_ONLY)
         lt.set_piece_hashes(made, str(self.root))
         self.torrent = self.root.parent / f'{name}.torrent'
         self.torrent.write_bytes(lt.bencode(made.generate()))
@@ -180,10 +181,10 @@ class Bench:
         path.mkdir()
         return path
 
-    def content(self, name='data', files=None, piece_bytes=256 << 10, zeroes=None):
+    def content(self, name='data', files=None, piece_bytes=256 << 10, **more):
         folder = self.new_folder() / 'content'
         folder.mkdir()
-        return Content(folder, name, files or {'': 24 << 20}, piece_bytes, zeroes)
+        return Content(folder, name, files or {'': 24 << 20}, piece_bytes, **more)
 
     def peer(self, *arguments, **named):
         made = LibtorrentPeer(*arguments, **named)

@@ -84,6 +84,17 @@ void piece_checker::run_if_due(const std::shared_ptr<record>& of) {
   const bool all = of->in_row == of->blocks.size();
   if (of->running || ready == 0) return;
   if (!all && ready < batch_blocks_min && held_bytes_ < held_bytes_max_) return;
+  begin_run(of);
+}
+
+void piece_checker::run_ready() {
+  for (const std::shared_ptr<record>& of : records_) {
+    for (std::size_t i = of->in_row; i < of->blocks.size(); ++i) release(of->blocks[i]);
+    if (!of->running && of->in_row > of->hashed) begin_run(of);
+  }
+}
+
+void piece_checker::begin_run(const std::shared_ptr<record>& of) {
   of->running = true;
   ++running_;
   engine_.spawn(run(of));

@@ -39,9 +39,14 @@ class piece_checker {
   // A block that was posted to the store; once for each. `block` is a share of its memory.
   void arrived(std::uint32_t piece, std::uint32_t begin, sluice::lease block,
                std::span<const std::byte> bytes);
+  // Nothing arrives at the time: hashes what there is of each piece, however little, and gives back
+  // the memory of blocks that wait for others. A small share may keep a whole block of the pool,
+  // and who is to bring the next one may be waiting for that.
+  void run_ready();
   // What has arrived of it will arrive again.
   void forget(std::uint32_t piece);
 
+  [[nodiscard]] std::uint64_t held_bytes() const { return held_bytes_; }
   [[nodiscard]] bool idle() const { return running_ == 0; }
 
  private:
@@ -63,6 +68,7 @@ class piece_checker {
 
   record& record_of(std::uint32_t piece);
   void run_if_due(const std::shared_ptr<record>& of);
+  void begin_run(const std::shared_ptr<record>& of);
   sluice::task<void> run(std::shared_ptr<record> of);
   sluice::task<sluice::result<void>> hash_some(record& of);
   sluice::task<sluice::result<void>> hash_stored(record& of);

@@ -310,7 +310,11 @@ task<void> session::watch() {
     co_await engine_.sleep_for(watch_time);
     if (ending_) co_return;
     const clock::time_point now = clock::now();
-    if (std::exchange(seen, stats_.received_bytes) != stats_.received_bytes) came = now;
+    if (std::exchange(seen, stats_.received_bytes) != stats_.received_bytes) {
+      came = now;
+    } else {
+      checker_->run_ready();
+    }
     const std::uint64_t here = picker_.blocks_here();
     if (here > most) stayed = now;
     most = std::max(most, here);

@@ -53,7 +53,8 @@ task<result<void>> staging::make(target of, std::uint64_t begin) {
   co_return result<void>();
 }
 
-// Gives a window's ranges to the writer, one by one; in between others may add to it.
+// Gives a window's ranges to the writer, one by one. Others may add to it while it waits for room
+// for the first one; later they wait until it is gone.
 task<result<void>> staging::hand_over(target of, std::uint64_t begin) {
   while (window* from = find(of, begin)) {
     if (from->filled.empty()) {
@@ -67,6 +68,7 @@ task<result<void>> staging::hand_over(target of, std::uint64_t begin) {
     }
     const range part = from->filled.back();
     from->filled.pop_back();
+    from->leaving = true;
     sluice::lease memory = from->memory.part(static_cast<std::uint32_t>(part.begin),
                                              static_cast<std::uint32_t>(part.end - part.begin));
     const std::span<const std::byte> bytes = memory.bytes();
@@ -89,6 +91,11 @@ task<result<void>> staging::put(target to, std::span<const std::byte> bytes, std
     if (into == nullptr) {
       const result<void> made = co_await make(to, begin);
       if (!made) co_return made;
+      continue;
+    }
+    if (into->leaving) {
+      const result<void> gone = co_await hand_over(to, begin);
+      if (!gone) co_return gone;
       continue;
     }
     const std::uint64_t at = offset - begin;

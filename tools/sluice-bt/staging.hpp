@@ -48,6 +48,7 @@ class staging {
     std::uint64_t begin = 0;  // in the file
     sluice::lease memory;
     std::vector<range> filled;  // ascending, with gaps between them
+    bool leaving = false;       // parts of it are with the writer and may not change any more
   };
 
   [[nodiscard]] window* find(const target& of, std::uint64_t begin);

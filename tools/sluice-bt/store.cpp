@@ -193,9 +193,8 @@ task<result<void>> store::write(sluice::lease block, std::span<const std::byte> 
       written = co_await staging_.put(target_of(here.file), part, here.offset);
     } else {
       while (written && !into.has_room()) written = co_await into.room();
-      sluice::lease share =
-          block.part(static_cast<std::uint32_t>(part.data() - bytes.data()),
-                     static_cast<std::uint32_t>(here.bytes));
+      sluice::lease share = block.part(static_cast<std::uint32_t>(part.data() - bytes.data()),
+                                       static_cast<std::uint32_t>(here.bytes));
       if (written) written = into.post(std::move(share), part, here.offset);
     }
     if (!written) co_return written;

@@ -54,10 +54,24 @@ TEST_CASE("a file that is too short is told, and the next digest is right again"
 
 TEST_CASE("a descriptor that cannot be read is told") {
   two_files on;
-  const std::array<int, 2> wrong{on.fds[0], -1};
+  const std::array<int, 2> wrong{on.fds[0], 1 << 30};
   bt::disk_reader reader(on.where, wrong);
   REQUIRE_FALSE(reader.digest_of(2));
   CHECK(reader.digest_of(2).error() == EBADF);
+}
+
+TEST_CASE("a pad is zeroes, and a hole wherever the others have one") {
+  two_files on;
+  const std::array<int, 2> padded{on.fds[0], bt::no_descriptor};
+  const std::array<int, 2> pads{bt::no_descriptor, bt::no_descriptor};
+  bt::disk_reader reader(on.where, padded);
+  const std::uint32_t last = on.where.pieces() - 1;
+  REQUIRE(reader.digest_of(last));
+  CHECK(*reader.digest_of(last) == digest_of(std::string(on.where.bytes_of(last), '\0')));
+  CHECK(reader.is_hole(last));
+  CHECK_FALSE(reader.is_hole(0));
+  bt::disk_reader nothing(on.where, pads);
+  CHECK(*nothing.digest_of(0) == nothing.digest_of_hole(0));
 }
 
 TEST_CASE("what was written is no hole") {

@@ -70,6 +70,20 @@ TEST_CASE("a torrent of several files puts them beneath its name") {
   CHECK(of->files[1].path == "t/c");
 }
 
+TEST_CASE("pad files have a length and no path, so that they may be named alike") {
+  std::string input = many_files({"l1:ae", "l1:pe", "l1:pe", "l1:be"}, 4);
+  for (std::size_t at = 0; (at = input.find("d6:lengthi100e4:pathl1:p", at)) != input.npos; ++at)
+    input.insert(at + 1, "4:attr1:p");
+  const auto of = bt::parse_metainfo(input);
+  REQUIRE(of);
+  REQUIRE(of->files.size() == 4);
+  for (std::size_t i = 0; i < 4; ++i) {
+    CHECK(of->files[i].bytes == 100);
+    CHECK(of->files[i].pad == (i == 1 || i == 2));
+    CHECK(of->files[i].path.empty() == of->files[i].pad);
+  }
+}
+
 TEST_CASE("paths that lead out are refused") {
   CHECK(refusal(many_files({"l2:..1:ae"}, 1)) == "a file's name leads out of its place");
   CHECK(refusal(many_files({"l1:.e"}, 1)) == "a file's name leads out of its place");

@@ -75,6 +75,26 @@ TEST_CASE("a piece with one wrong bit is wrong, and right when it has come again
   CHECK(c.told[1] == piece_checker::verdict::right);
 }
 
+TEST_CASE("what waits for more gives its memory back when nothing arrives, and is right later") {
+  for (const std::string& backend : support::backends()) {
+    world w(backend);
+    REQUIRE(w.open());
+    checked c(w, 1 << 20);
+    w.engine.run(c.arrive(0, {0, 1, 3}));
+    w.engine.run(c.arrive(1, {2, 1}));
+    CHECK(c.checker.held_bytes() == 5 * bt::block_bytes);
+    c.checker.run_ready();
+    w.engine->run();
+    CHECK(c.checker.held_bytes() == 0);
+    CHECK(c.told.empty());
+    w.engine.run(c.arrive(0, {2}));
+    w.engine.run(c.arrive(1, {3, 0}));
+    w.engine->run();
+    REQUIRE(c.told.size() == 2);
+    for (const auto& [piece, verdict] : c.told) CHECK(verdict == piece_checker::verdict::right);
+  }
+}
+
 TEST_CASE("a piece that is not whole gets no verdict, and a forgotten one begins anew") {
   world w("pool");
   REQUIRE(w.open());

@@ -104,6 +104,9 @@ struct frame_stats {
 // next() less often. Without a block no receive is posted, and TCP closes the window. A peer silent
 // for sluice.frames.idle_ms holds no block at all, but for a payload it has begun.
 //
+// Nothing is received between two calls of next(), because the head and a view of the last frame
+// lie in the receiver's memory until then: what comes meanwhile waits in the socket's buffer.
+//
 // Loop thread only. Must not be destroyed while a next() is awaited; frames handed out may outlive
 // it. It is the only one to receive from the stream from its first next() on.
 class SLUICE_API frame_receiver {

@@ -219,6 +219,35 @@ TEST_CASE("a protocol out of its ranges is refused by every call") {
   }
 }
 
+TEST_CASE("a head of no bytes or over the most is a bad frame, a block of no bytes is a frame") {
+  for (const std::string& backend : backends()) {
+    for (const frame_mode mode : modes) {
+      for (const std::uint32_t head_bytes : {0U, 14U, 5U}) {
+        CAPTURE(head_bytes);
+        engine_fixture f(backend);
+        stream_pair pair = stream_pair::tcp();
+        stream from = adopt(*f, pair.take_ours());
+        frame_shape said{.head_bytes = head_bytes, .kind = 7};
+        frame_protocol odd = support::framed::protocol();
+        odd.context = &said;
+        odd.parse = [](void* context, std::span<const std::byte>) noexcept {
+          return *static_cast<const frame_shape*>(context);
+        };
+        frame_receiver frames(*f, from, odd, {mode});
+        support::send_all(pair.theirs(), support::pattern(2, 0, 20));
+        for (int i = 0; i < 3; ++i) {
+          const result<frame> got = f.run(next_of(frames));
+          REQUIRE(got.has_value() == (head_bytes == 5));
+          if (!got) CHECK(got.error().code == code::bad_frame);
+          if (!got) continue;
+          CHECK(support::same_bytes(got->head, support::pattern(2, 5 * i, 5)));
+          CHECK((got->payload.empty() && got->last_part() && !got->block && got->kind == 7));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("a timeout loses nothing, wherever in a frame it comes") {
   for (const std::string& backend : backends()) {
     for (const frame_mode mode : modes) {

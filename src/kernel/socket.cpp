@@ -123,6 +123,23 @@ static bool name_of(int fd, sockaddr_storage& storage) {
   return ::getsockname(fd, reinterpret_cast<sockaddr*>(&storage), &bytes) == 0;
 }
 
+bool peer_is_here(int fd) {
+  sockaddr_storage ours{};
+  sockaddr_storage theirs{};
+  socklen_t bytes = sizeof theirs;
+  if (!name_of(fd, ours) || ::getpeername(fd, reinterpret_cast<sockaddr*>(&theirs), &bytes) != 0)
+    return false;
+  if (ours.ss_family != theirs.ss_family) return false;
+  if (ours.ss_family == AF_INET6) {
+    return std::memcmp(&reinterpret_cast<const sockaddr_in6&>(ours).sin6_addr,
+                       &reinterpret_cast<const sockaddr_in6&>(theirs).sin6_addr,
+                       sizeof(in6_addr)) == 0;
+  }
+  return ours.ss_family == AF_INET &&
+         reinterpret_cast<const sockaddr_in&>(ours).sin_addr.s_addr ==
+             reinterpret_cast<const sockaddr_in&>(theirs).sin_addr.s_addr;
+}
+
 std::uint16_t local_port(int fd) {
   sockaddr_storage storage{};
   if (!name_of(fd, storage)) return 0;

@@ -28,6 +28,10 @@ void set_no_delay(int fd);
 // tells. False for AF_UNIX.
 [[nodiscard]] bool was_reset(int fd);
 
+// Whether both ends of a TCP connection have the same address: the peer is on this machine, where
+// whatever is sent without a copy is copied after all. False when it cannot be asked.
+[[nodiscard]] bool peer_is_here(int fd);
+
 // Ends a connection so that the kernel drops at once what it had still to send, and lets go of the
 // memory; the peer sees a reset. shutdown(2) and close(2) go on sending
 // (kernel-notes/zero_copy_send_answers_twice.md). The descriptor stays open.

@@ -9,6 +9,7 @@
 
 #include "core/this_scope.hpp"
 #include "kernel/page_cache.hpp"
+#include "kernel/socket.hpp"
 #include "storage/page_dropper.hpp"
 #include "storage/read_ahead.hpp"
 #include "transfer/planner.hpp"
@@ -21,12 +22,16 @@ namespace {
 
 std::uint32_t copies_of(path p) { return p == path::splice ? 0 : p == path::direct ? 1 : 2; }
 
+bool is_zero_copy_forced(const sending& s) {
+  return s.from.core.values().send.zero_copy == tuning::zero_copy_choice::always;
+}
+
 void take_path(sending& s, const plan& chosen, const kernel::direct_alignment& alignment) {
   s.so_far.path = chosen.chosen;
   s.so_far.reason = chosen.reason;
   s.so_far.copies = copies_of(chosen.chosen);
   s.unit = chosen.chosen == path::direct ? alignment.offset_bytes : 1;
-  s.zero_copy = chosen.zero_copy;
+  s.zero_copy = chosen.zero_copy && (is_zero_copy_forced(s) || !kernel::peer_is_here(s.to.fd()));
   s.cache = chosen.cache;
 }
 
@@ -78,15 +83,11 @@ std::size_t depth_of(const sending& s) {
   return static_cast<std::size_t>(std::min<std::uint64_t>(blocks, values.send.depth));
 }
 
-bool is_forced(const sending& s) {
-  return s.from.core.values().send.zero_copy == tuning::zero_copy_choice::always;
-}
-
 // While blocks are scarce they leave with a copy: those are back at once, whoever acknowledges
 // when.
 bool may_leave_without_copy(const sending& s, std::int32_t buffer_index) {
   if (!s.zero_copy || buffer_index < 0) return false;
-  return is_forced(s) || (!s.to.copies_zero_copy() && !s.from.core.blocks().scarce());
+  return is_zero_copy_forced(s) || (!s.to.copies_zero_copy() && !s.from.core.blocks().scarce());
 }
 
 // One call, and what of it is still to be sent.
@@ -197,7 +198,7 @@ task<int> send_leased(sending& s) {
   page_dropper dropper(s.from, s.options.offset, page_state::clean, task_scope);
   if (s.cache == cache_policy::drop_behind) s.dropper = &dropper;
   zero_copy_window window(s.to, s.zero_copy ? knobs.zero_copy_depth : 0, task_scope,
-                          is_forced(s) ? code::path_unavailable : 0);
+                          is_zero_copy_forced(s) ? code::path_unavailable : 0);
   int failure = co_await send_blocks(s, blocks, window, watch);
   s.so_far.last_byte = s.elapsed();
   co_await blocks.drained();

@@ -200,6 +200,26 @@ TEST_CASE("a reset is told from the end of the stream") {
   CHECK_FALSE(was_reset(local.ours()));
 }
 
+TEST_CASE("a peer is here when its address is ours, and not when it cannot be asked") {
+  const stream_pair near = stream_pair::tcp();
+  CHECK(peer_is_here(near.ours()));
+  CHECK(peer_is_here(near.theirs()));
+  CHECK_FALSE(peer_is_here(stream_pair::local().ours()));
+  CHECK_FALSE(peer_is_here(-1));
+  sockaddr_in address{};
+  const int listening = support::listen_on_loopback(address);
+  CHECK_FALSE(peer_is_here(listening));
+  const int afar = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in from{};
+  from.sin_family = AF_INET;
+  from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+  REQUIRE(::bind(afar, reinterpret_cast<const sockaddr*>(&from), sizeof from) == 0);
+  REQUIRE(::connect(afar, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  CHECK_FALSE(peer_is_here(afar));
+  ::close(afar);
+  ::close(listening);
+}
+
 TEST_CASE("what is no TCP socket has neither port nor address") {
   const stream_pair local = stream_pair::local();
   CHECK(local_port(local.ours()) == 0);

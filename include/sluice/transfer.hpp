@@ -132,21 +132,21 @@ struct send_options {
 
 // Sends exactly `length` bytes of the file after `head`. A file that shrinks meanwhile gives
 // code::end_of_stream, and one called unchanging whose modification time or size is another than at
-// the start gives code::file_changed, whatever the path: its last bytes, 2 KiB at most when
-// spliced and else a block, are then not sent, so the peer misses some once the stream is closed,
-// as it must be. Not seen are a change in the same tick of the kernel's clock as one before it
-// (kernel-notes/modification_time_ticks.md), one after the last bytes were sent, which shows in
-// spliced pages only, and of a spliced file that may change a cut that is grown over. The last
-// bytes of a splice come from memory. Other errors: EPIPE,
-// ECONNRESET, ETIMEDOUT (nothing taken for sluice.send.timeout_ms), code::too_slow, EIO, ECANCELED,
-// ENOBUFS (no block became free in twice that time), code::path_unavailable (a forced path that
-// cannot work here). While others wait for blocks a peer must take each of its own within
-// sluice.send.timeout_ms, or is too slow. The socket is non-blocking from its first splice on.
-// Blocks sent without a copy (sluice.send.zero_copy) are waited for until the peer's kernel has
-// acknowledged them; a transfer that is cancelled, or fails because of its peer, before that resets
-// the connection, or its memory would stay with the kernel. `progress`, when given, is the receipt
-// so far, also after a failure; its `first_byte` is zero as long as nothing was sent, of the head
-// neither.
+// the start gives code::file_changed, whatever the path: its last bytes, 2 KiB at most when spliced
+// and else a block, are then not sent, so the peer misses some once the stream is closed, as it
+// must be. Not seen are a change in the same tick of the kernel's clock as one before it
+// (kernel-notes/modification_time_ticks.md), a write call that began before the send, stores
+// through a mapping, a time that is set back, a change after the last bytes were sent, which shows
+// in spliced pages only, and of a spliced file that may change a cut that is grown over. The last
+// bytes of a splice come from memory. Other errors: EPIPE, ECONNRESET, ETIMEDOUT (nothing taken for
+// sluice.send.timeout_ms), code::too_slow, EIO, ECANCELED, ENOBUFS (no block became free in twice
+// that time), code::path_unavailable (a forced path that cannot work here). While others wait for
+// blocks a peer must take each of its own within sluice.send.timeout_ms, or is too slow. The socket
+// is non-blocking from its first splice on. Blocks sent without a copy (sluice.send.zero_copy) are
+// waited for until the peer's kernel has acknowledged them; a transfer that is cancelled, or fails
+// because of its peer, before that resets the connection, or its memory would stay with the kernel.
+// `progress`, when given, is the receipt so far, also after a failure; its `first_byte` is zero as
+// long as nothing was sent, of the head neither.
 [[nodiscard]] SLUICE_API task<result<receipt>> send_from_file(stream& to, file& from,
                                                               send_options options,
                                                               receipt* progress = nullptr);

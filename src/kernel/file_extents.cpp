@@ -51,6 +51,7 @@ void append_pieces(appended_range& range) {
       range.hole_bytes += bytes;
       continue;
     }
+    if (bytes == 0) continue;  // changed between the two questions
     const std::int64_t copied = append_data(range, bytes);
     range.failure = std::min<std::int64_t>(copied, 0);
     if (copied < 0) return;

@@ -32,6 +32,10 @@ task<result<void>> commit_in(committer& with, lane_key lane, file_state& state, 
   turn.wait.when = when;
   const result<void> synced = verdict_on_sync(co_await turn, "fdatasync");
   if (!synced && synced.error().code == code::durability_unknown) state.durability_lost = true;
+  // One that began between the failure of another and the moment its waiters were told: it took the
+  // error with it.
+  if (synced && state.durability_lost)
+    co_return fail(code::durability_unknown, "fdatasync", "commit: another sync failed");
   co_return synced;
 }
 

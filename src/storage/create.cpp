@@ -125,6 +125,7 @@ task<result<successor>> directory::create_for(std::string path) {
   kernel::unique_fd made(static_cast<int>(std::max<std::int64_t>(both.made, -1)));
   if (!done) co_return fail(done.error().code, "openat2", "create_for");
   successor found;
+  if (made) found.made = unnamed_file(*core_, std::move(made));  // closed in the background
   if (looked) {
     const result<kernel::inode_info> regular = kernel::require_regular(looked.get());
     if (!regular) co_return std::unexpected(regular.error());
@@ -132,10 +133,7 @@ task<result<successor>> directory::create_for(std::string path) {
   } else if (both.looked != -ENOENT) {
     co_return fail(static_cast<int>(-both.looked), "openat2", "create_for");
   }
-  if (made) {
-    found.made = unnamed_file(*core_, std::move(made));
-    co_return found;
-  }
+  if (found.made) co_return found;
   if (!lacks_unnamed_files(static_cast<int>(-both.made)))
     co_return fail(static_cast<int>(-both.made), "openat2", "create_for");
   result<file> named = co_await create_named(*core_, fd_);

@@ -235,8 +235,9 @@ op_request copying::request() {
     case step::appending:
       return call_of(
           [](void* range) -> std::int64_t {
-            append_pieces(*static_cast<kernel::appended_range*>(range));
-            return 0;  // a failure is in it: what the call says must not have it repeated
+            auto& r = *static_cast<kernel::appended_range*>(range);
+            append_pieces(r);
+            return r.failure == -EINTR || r.failure == -EAGAIN ? r.failure : 0;  // to be repeated
           },
           &appended_);
     case step::punching: {

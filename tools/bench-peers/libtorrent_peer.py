@@ -2,8 +2,9 @@
 """libtorrent as the seeder of sluice-bench's case torrent, and as the client beside sluice-bt.
 
   libtorrent_peer.py seed TORRENT DIR            prints `listening on ADDR:PORT` and runs on
-  libtorrent_peer.py get TORRENT DIR ADDR:PORT   prints `ready`, fetches, prints `done`, and ends
-                                                 when its files are closed
+  libtorrent_peer.py get TORRENT DIR ADDR:PORT   prints `ready` when it calls the seeder, which it
+                                                 does by a tick of half a second, fetches, prints
+                                                 `done`, and ends when its files are closed
 
 Fair settings: a session as libtorrent makes it (disk I/O, hashing threads, queues, buffers, no rate
 limits), but TCP alone, no encryption, and nothing that looks for other peers; both ends alike. The
@@ -27,16 +28,22 @@ def session():
         'enable_outgoing_utp': False, 'out_enc_policy': int(lt.enc_policy.disabled),
         'in_enc_policy': int(lt.enc_policy.disabled), 'allow_multiple_connections_per_ip': True,
         'alert_mask': lt.alert.category_t.status_notification
-        | lt.alert.category_t.storage_notification})
+        | lt.alert.category_t.storage_notification | lt.alert.category_t.connect_notification
+        | lt.alert.category_t.error_notification})
     wait_for(made, lt.listen_succeeded_alert)
     return made
 
 
+seen = set()  # kinds of alerts that came before they were waited for
+
+
 def wait_for(of, kind):
-    while True:
+    while kind not in seen:
         of.wait_for_alert(1000)
-        if any(isinstance(alert, kind) for alert in of.pop_alerts()):
-            return
+        for alert in of.pop_alerts():
+            if isinstance(alert, (lt.torrent_error_alert, lt.file_error_alert)):
+                sys.exit(alert.message())
+            seen.add(type(alert))
 
 
 def add(to, torrent, folder):
@@ -63,8 +70,9 @@ def get(torrent, folder, seeder):
     host, _, port = seeder.rpartition(':')
     home = session()
     handle = add(home, torrent, folder)
-    print('ready', flush=True)
     handle.connect_peer((host, int(port)))
+    wait_for(home, lt.peer_connect_alert)
+    print('ready', flush=True)
     wait_for(home, lt.torrent_finished_alert)
     print('done', flush=True)
     handle.flush_cache()

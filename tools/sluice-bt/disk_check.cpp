@@ -41,7 +41,8 @@ std::expected<sha1_digest, int> disk_reader::digest_of(std::uint32_t piece) {
 }
 
 void disk_reader::hash_zeroes(std::uint64_t bytes) {
-  std::ranges::fill(memory_, std::byte{0});
+  std::ranges::fill(std::span(memory_).first(std::min<std::uint64_t>(bytes, memory_.size())),
+                    std::byte{0});
   while (bytes > 0) {
     const std::size_t some = std::min<std::uint64_t>(bytes, memory_.size());
     hash_.update(std::span(memory_).first(some));

@@ -31,6 +31,7 @@ constexpr unsigned attempts_max = 3;  // in a row, without a handshake
 constexpr std::size_t callers_max = 200;
 constexpr std::size_t blocks_per_caller = 4;  // one to send from, one to receive into, and some
 constexpr std::chrono::milliseconds watch_time{500};
+constexpr std::uint64_t pieces_in_vain_max = 16;  // received meanwhile
 constexpr unsigned patience = 5;  // times give_up, while bytes come that do not stay
 
 // As BEP 20 has it, and the rest random, so that a peer knows who it is twice.
@@ -299,13 +300,15 @@ void session::ask_all() {
   for (const auto& [id, one] : peers_) one->ask();
 }
 
-// Gives up when nothing has come for so long, or nothing that stayed: what peers send again and
-// again because it is wrong, or because they always go before a piece is whole, is no progress.
+// Gives up when nothing has come for so long, or much and nothing that stayed: what peers send
+// again and again because it is wrong, or because they always go before a piece is whole, is no
+// progress.
 task<void> session::watch() {
   std::uint64_t seen = stats_.received_bytes;
   std::uint64_t most = picker_.blocks_here();
   clock::time_point came = clock::now();
   clock::time_point stayed = came;
+  std::uint64_t seen_then = seen;
   while (!ending_) {
     co_await engine_.sleep_for(watch_time);
     if (ending_) co_return;
@@ -316,9 +319,14 @@ task<void> session::watch() {
       checker_->run_ready();
     }
     const std::uint64_t here = picker_.blocks_here();
-    if (here > most) stayed = now;
+    if (here > most) {
+      stayed = now;
+      seen_then = seen;
+    }
     most = std::max(most, here);
-    if (now - stayed > patience * options_.give_up) {
+    // Little in all that time is a slow line that makes good what was lost.
+    const bool much = seen - seen_then > pieces_in_vain_max * layout_.piece_bytes();
+    if (much && now - stayed > patience * options_.give_up) {
       fail(fmt::format("nothing that peers sent for {} s was of use; {} of {} pieces are here",
                        (patience * options_.give_up).count(), picker_.have_count(),
                        layout_.pieces()));

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -225,7 +226,8 @@ int transfer(const command_line& given, bool fetch) {
     }
     options.peers.push_back(*std::move(address));
   }
-  if (!can_open(of->files.size(), fetch)) return status_failed;
+  const auto on_disk = std::ranges::count(of->files, false, &metainfo_file::pad);
+  if (!can_open(static_cast<std::size_t>(on_disk), fetch)) return status_failed;
   const sigset_t ending = block_signals();
   sluice::result<sluice::engine> engine = sluice::engine::create(knobs);
   if (!engine) {

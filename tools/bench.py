@@ -121,7 +121,7 @@ def build():
     else:
         configure = ['meson', 'setup', '--buildtype=release', folder, TOP]
     peers = sorted(path.stem for path in (TOP / 'tools/bench-peers').glob('*.cpp'))
-    targets = ['sluice-bench', 'sluice-bt', 'sluiced', 'sluicectl', *peers]
+    targets = ['sluice-bench', 'sluice-bt', 'sluiced', *peers]
     print('tools/bench: building (release) ...', flush=True)
     for command in (configure, ['ninja', '-C', folder, *targets]):
         done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

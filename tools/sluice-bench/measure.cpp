@@ -25,17 +25,19 @@ measurement::measurement(const server& of) : of_(&of) {
   reset_peak_memory(of.pid());
   counted_ = of.counters().read();
   machine_cpu_ = machine_cpu_seconds();
-  process_cpu_ = process_cpu_seconds(of.pid());
+  process_cpu_ = of.forks() ? std::nullopt : process_cpu_seconds(of.pid());
 }
 
 figures measurement::finish(double seconds, std::uint64_t requests, std::uint64_t bytes) {
   std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  const auto process = cpu_between(process_cpu_, process_cpu_seconds(of_->pid()), 1e-9);
   const auto machine = cpu_between(machine_cpu_, machine_cpu_seconds(), machine_cpu_resolution);
   const auto after = of_->counters().read();
   const auto counted = [&](const std::string& event) {
     return difference(value(after, event), value(counted_, event));
   };
+  const auto on_cpu = per(counted("task_clock"), 1e9);
+  const auto process =
+      of_->forks() ? on_cpu : cpu_between(process_cpu_, process_cpu_seconds(of_->pid()), 1e-9);
   const double payload = static_cast<double>(bytes);
   figures seen;
   seen["seconds"] = seconds;
@@ -47,10 +49,10 @@ figures measurement::finish(double seconds, std::uint64_t requests, std::uint64_
   seen["cycles_per_byte"] = per(counted("cycles"), payload);
   seen["instructions_per_byte"] = per(counted("instructions"), payload);
   seen["llc_misses_per_byte"] = per(counted("llc_misses"), payload);
-  seen["task_clock_seconds"] = per(counted("task_clock"), 1e9);
+  seen["task_clock_seconds"] = on_cpu;
   seen["context_switches"] = counted("context_switches");
   seen["page_faults"] = counted("page_faults");
-  seen["peak_rss_bytes"] = memory_of(of_->pid(), "VmHWM");
+  if (!of_->forks()) seen["peak_rss_bytes"] = memory_of(of_->pid(), "VmHWM");
   return seen;
 }
 

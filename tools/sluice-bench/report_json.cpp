@@ -7,6 +7,7 @@
 #include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 
 #include "child.hpp"
@@ -113,20 +114,25 @@ json machine(const setup& on) {
           {"counters", counters_available()}};
 }
 
-// The first line a program says of its version, on stdout or stderr.
+// The first line with a number in it that a program says of its version, on stdout or stderr.
 json version_of(const setup& on, const std::string& program, const std::string& option) {
   const auto path = on.program(program);
   if (!path) return nullptr;
   const auto text = output_of({"/bin/sh", "-c", "\"$0\" " + option + " 2>&1; true", *path},
                               std::chrono::seconds(10));
-  if (!text || text->empty()) return nullptr;
-  return text->substr(0, text->find('\n'));
+  std::istringstream lines(text.value_or(""));
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find_first_of("0123456789") != std::string::npos) return line;
+  }
+  return nullptr;
 }
 
 json versions(const setup& on) {
   json all;
   all["sluice"] = SLUICE_VERSION;
   all["nginx"] = version_of(on, "nginx", "-v");
+  all["haproxy"] = version_of(on, "haproxy", "-v");
+  all["socat"] = version_of(on, "socat", "-V");
   all["fio"] = version_of(on, "fio", "--version");
   all["wrk"] = version_of(on, "wrk", "-v");
   all["iperf3"] = version_of(on, "iperf3", "--version");

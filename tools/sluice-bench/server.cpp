@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::chrono::seconds start_timeout(20);
 constexpr std::chrono::seconds stop_timeout(20);
+constexpr unsigned socat_buffer_bytes = 256 << 10;  // as large as the pipes of the others
 
 void add_settings(std::vector<std::string>& command, const way& which) {
   for (const std::string& setting : which.settings) {
@@ -75,6 +76,15 @@ std::vector<std::string> command_of(const setup& on, const way& which, const ser
     command.insert(command.end(), {"-db", "-f", order.scratch + "/haproxy.cfg"});
     return command;
   }
+  if (which.peer == "socat") {
+    // A minute for the other direction after one has ended; its own default is half a second.
+    command.insert(
+        command.end(),
+        {"-t", "60", "-b", fmt::to_string(socat_buffer_bytes),
+         fmt::format("TCP-LISTEN:{},bind=127.0.0.1,reuseaddr,fork,backlog=4096", order.port),
+         "TCP:" + order.target});
+    return command;
+  }
   if (which.peer == "serve") command.emplace_back("serve");
   command.insert(command.end(),
                  {"--listen", "127.0.0.1:0", "--dir", order.directory, "--mode", order.mode});
@@ -86,9 +96,11 @@ std::vector<std::string> command_of(const setup& on, const way& which, const ser
 }
 
 std::expected<server, std::string> server::start(const setup& on, const way& which,
-                                                 const server_order& order) {
+                                                 server_order order) {
   if (program_of(on, which).empty()) return std::unexpected(which.peer + " is not here");
   server made;
+  made.forks_ = which.forks;
+  if (which.peer == "socat") made.port_ = order.port = free_port();
   if (which.peer == "nginx") {
     const auto port = write_nginx_conf(order.scratch, order.directory);
     if (!port) return std::unexpected(port.error());

@@ -27,7 +27,7 @@ enum class storage : std::uint8_t {
 // One way to do a case's work: a line of the comparison.
 struct way {
   std::string name;
-  std::string peer;  // serve, sluiced, nginx, sink, or a program of bench-peers
+  std::string peer;  // serve, sluiced, nginx, haproxy, socat, sink, or a program of bench-peers
   storage kept = storage::page_cache;
   bool durable = true;
   std::vector<std::string> settings = {};   // knob=value, for serve and sluiced
@@ -35,6 +35,7 @@ struct way {
   unsigned connections_max = 4096;          // above it the way makes no sense
   bool sync_at_end = false;                 // the server cannot sync: one syncfs inside the clock
   std::vector<std::string> arguments = {};  // more of its command line
+  bool forks = false;                       // a process for each connection
 
   [[nodiscard]] bool ours() const { return peer == "serve" || peer == "sluiced"; }
   [[nodiscard]] bool speaks_http() const { return peer == "sluiced" || peer == "nginx"; }
@@ -49,10 +50,11 @@ struct claim {
 
 // How a server is to be started.
 struct server_order {
-  std::string mode;       // of serve_main
-  std::string directory;  // of the objects, or of the source
-  std::string scratch;    // for its own files, on the same filesystem
-  std::string target{};   // relay: ADDR:PORT
+  std::string mode;        // of serve_main
+  std::string directory;   // of the objects, or of the source
+  std::string scratch;     // for its own files, on the same filesystem
+  std::string target{};    // relay: ADDR:PORT
+  std::uint16_t port = 0;  // to listen at, for a program that gets it on its command line
 };
 
 // Move-only; the destructor ends the process.
@@ -60,12 +62,14 @@ class server {
  public:
   // The reason when it cannot be: no such program, it refused its options, it did not listen.
   static std::expected<server, std::string> start(const setup& on, const way& which,
-                                                  const server_order& order);
+                                                  server_order order);
 
   [[nodiscard]] std::uint16_t port() const { return port_; }
   [[nodiscard]] pid_t pid() const { return process_->pid(); }
   [[nodiscard]] bool alive() const;
   [[nodiscard]] const process_counters& counters() const { return *counters_; }
+  // Its work is in processes that come and go: only the counters, which they inherit, see it all.
+  [[nodiscard]] bool forks() const { return forks_; }
   // SIGTERM, then its end. What serve printed about itself.
   std::optional<claim> stop();
 
@@ -74,6 +78,7 @@ class server {
   std::unique_ptr<process_counters> counters_ = std::make_unique<process_counters>();
   std::optional<child> process_;
   std::uint16_t port_ = 0;
+  bool forks_ = false;
 };
 
 // The command of a server, without starting it: what the results page shows as fair settings.

@@ -229,8 +229,11 @@ void ring_backend::wait(std::int64_t timeout_ns, op_list& answered) {
   hand_over_cancels();
   const bool at_once = timeout_ns == 0 || !answered_now_.empty() || !cancels_.empty() ||
                        short_of_entries_ || !workers_.may_wait();
-  counters_.ring.enters.add();
-  entered(ring_.submit_and_wait(at_once ? 0 : timeout_ns));
+  // Turns that only calls of the loop itself have answered need not enter the kernel once more.
+  if (!at_once || ring_.has_to_be_entered()) {
+    counters_.ring.enters.add();
+    entered(ring_.submit_and_wait(at_once ? 0 : timeout_ns));
+  }
   // What found no room is tried again in the next wait, which a host must be called for.
   if (guest_ && (!cancels_.empty() || short_of_entries_)) wake();
   short_of_entries_ = false;

@@ -16,8 +16,10 @@ struct wanted_flag {
   const char* name;
 };
 
-// In the order in which they are given up. DEFER_TASKRUN needs SINGLE_ISSUER, so it goes first.
-constexpr std::array<wanted_flag, 3> wanted_flags{{
+// In the order in which they are given up: TASKRUN_FLAG needs DEFER_TASKRUN, and that needs
+// SINGLE_ISSUER.
+constexpr std::array<wanted_flag, 4> wanted_flags{{
+    {IORING_SETUP_TASKRUN_FLAG, "ring.taskrun_flag"},
     {IORING_SETUP_DEFER_TASKRUN, "ring.defer_taskrun"},
     {IORING_SETUP_SINGLE_ISSUER, "ring.single_issuer"},
     {IORING_SETUP_SUBMIT_ALL, "ring.submit_all"},
@@ -62,6 +64,7 @@ result<ring> ring::make(const ring_options& options) {
   }
   if (refusal != 0) return fail(refusal, "io_uring_setup", "engine start");
   made.made_ = true;
+  made.tells_what_is_due_ = (flags & IORING_SETUP_TASKRUN_FLAG) != 0;
   if (const int failed = made.try_enter(); failed != 0) {
     return fail(failed, "io_uring_enter", "engine start");
   }
@@ -107,6 +110,7 @@ ring::ring(ring&& other) noexcept
     : ring_(other.ring_),
       made_(std::exchange(other.made_, false)),
       owned_(other.owned_),
+      tells_what_is_due_(other.tells_what_is_due_),
       features_(std::move(other.features_)) {}
 
 ring::~ring() {
@@ -117,6 +121,12 @@ int ring::submit() {
   if (const int refusal = own(); refusal != 0) return refusal;
   const int submitted = io_uring_submit(&ring_);
   return submitted < 0 ? -submitted : 0;
+}
+
+bool ring::has_to_be_entered() const {
+  if (!owned_ || !tells_what_is_due_ || staged() > 0) return true;
+  const unsigned flags = __atomic_load_n(ring_.sq.kflags, __ATOMIC_RELAXED);
+  return (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
 
 int ring::submit_and_wait(std::int64_t timeout_ns) {

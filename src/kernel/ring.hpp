@@ -54,6 +54,9 @@ class ring {
   // passed (negative: no limit, 0: only what is ready). Returns 0 or the errno of
   // io_uring_enter(2); ETIME and EINTR are no errors. EEXIST: another thread owns the ring.
   [[nodiscard]] int submit_and_wait(std::int64_t timeout_ns);
+  // False: submit_and_wait(0) would hand over nothing and bring nothing that harvest does not find
+  // without it (kernel-notes/deferred_work_runs_in_batches.md).
+  [[nodiscard]] bool has_to_be_entered() const;
   [[nodiscard]] int submit();
 
   // Calls seen(user_data, result, flags) for each completion that is ready and releases them all at
@@ -88,7 +91,8 @@ class ring {
   int own();
   io_uring ring_{};
   bool made_ = false;
-  bool owned_ = false;  // a thread has submitted or waited
+  bool owned_ = false;              // a thread has submitted or waited
+  bool tells_what_is_due_ = false;  // by IORING_SQ_TASKRUN
   std::vector<ring_feature> features_;
 };
 

@@ -36,6 +36,32 @@ TEST_CASE("the ring wants its sockets blocking") {
   CHECK(b.carrier().socket_mode() == kernel::socket_mode::blocking);
 }
 
+TEST_CASE("calls that the loop makes itself do not enter the ring, and keep nobody there waiting") {
+  tuning::counters counters;
+  if (!make_ring({}, counters).found.present("ring.taskrun_flag")) return;  // always entered
+  bench b;
+  const std::vector<std::byte> byte = pattern(1, 0, 1);
+  const stream_pair busy = stream_pair::tcp();
+  const stream_pair quiet = stream_pair::tcp();
+  told_op waiting(poll_for(b.own(quiet.ours()), POLLIN));
+  b.start(waiting);
+  b.idle_turns();
+  const auto send_one = [&] {
+    op_request sending = send_of(busy.ours(), byte);
+    sending.route = op_route::loop_thread;
+    sending.accept_short = true;
+    return b.run(sending);
+  };
+  const std::uint64_t before = b.counters.ring.enters.get();
+  for (int i = 0; i < 100; ++i) CHECK(send_one() == 1);
+  CHECK(b.counters.ring.enters.get() - before <= 2);
+  CHECK(waiting.times_told == 0);
+  CHECK(support::send_all(quiet.theirs(), byte));
+  CHECK(send_one() == 1);
+  CHECK(send_one() == 1);
+  CHECK(waiting.times_told == 1);
+}
+
 TEST_CASE("an operation that the ring lacks is carried by the workers, with the same results") {
   const std::vector<std::string> names{"openat2", "close",     "fsync",  "fallocate", "ftruncate",
                                        "statx",   "renameat2", "linkat", "unlinkat",  "mkdirat",

@@ -117,6 +117,39 @@ TEST_CASE("a wait without limit ends with a completion") {
   CHECK(seen == 1);
 }
 
+TEST_CASE("a ring says when entering it would bring nothing") {
+  ring r = make({.entries = 8, .completion_entries = 16});
+  const auto told =
+      std::ranges::find(r.features(), std::string_view("ring.taskrun_flag"),
+                        [](const ring_feature& f) { return std::string_view(f.name); });
+  REQUIRE(told != r.features().end());
+  if (!told->present) return;    // then it is always entered
+  CHECK(r.has_to_be_entered());  // nobody owns it yet
+  REQUIRE(r.submit_and_wait(0) == 0);
+  CHECK_FALSE(r.has_to_be_entered());
+  const wake_fd wake = std::move(*wake_fd::make());
+  io_uring_sqe* sqe = r.entry();
+  io_uring_prep_poll_add(sqe, wake.get(), POLLIN);
+  io_uring_sqe_set_data64(sqe, 1);
+  CHECK(r.has_to_be_entered());
+  REQUIRE(r.submit_and_wait(0) == 0);
+  CHECK_FALSE(r.has_to_be_entered());
+  wake.ring();
+  CHECK(r.has_to_be_entered());
+  REQUIRE(r.submit_and_wait(0) == 0);
+  CHECK_FALSE(r.has_to_be_entered());  // what came is in the queue already
+  int seen = 0;
+  r.harvest([&](std::uint64_t, int, unsigned) { ++seen; });
+  CHECK(seen == 1);
+  for (std::uint64_t i = 0; i < 40; ++i) {
+    if (r.staged() == 8) REQUIRE(r.submit() == 0);
+    add_nop(r, i);
+  }
+  REQUIRE(r.submit() == 0);
+  REQUIRE(r.overflown());
+  CHECK(r.has_to_be_entered());
+}
+
 TEST_CASE("completions beyond the queue are kept and can still be harvested") {
   ring r = make({.entries = 8, .completion_entries = 16});
   constexpr std::uint64_t count = 40;

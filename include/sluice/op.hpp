@@ -85,6 +85,7 @@ struct op_request {
   op_route route = op_route::automatic;
   bool accept_short = false;  // a count below `length` is the result, not to be continued
   bool accept_again = false;  // EAGAIN is the result, not to be tried again
+  bool to_own_pipe = false;   // splice: `fd` is a pipe with a reader for sure, so no SIGPIPE comes
 };
 
 // Where an op stands. Each line: what has happened; who moves it on, with which function; what

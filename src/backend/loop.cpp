@@ -36,6 +36,12 @@ bool left_nothing_done(const op& o) {
   return is_interruption(o.result) && rule_of(o) == retry_rule::again;
 }
 
+// A call that moved bytes before the peer went says their count, and has raised the signal too.
+bool may_have_raised_sigpipe(const op& o) {
+  return o.result == -EPIPE ||
+         (o.result > 0 && static_cast<std::uint64_t>(o.result) < o.request.length);
+}
+
 // What the caller of an op that was interrupted for good is told.
 std::int64_t as_told(const op& o) {
   if (o.result != -EINTR && o.result != -uapi::error_restartsys) return o.result;
@@ -134,10 +140,16 @@ void loop::stage() {
     if (hand_over(o)) continue;
     (o.request.kind == op_kind::poll ? refused_polls_ : refused_).push_back(o);
   }
+  no_sigpipe_.reset();
 }
 
+// Only of calls by the loop: the workers take no signal, and the kernel's own threads raise none.
 bool loop::hand_over(op& o) {
+  const bool may_raise =
+      may_raise_sigpipe(o.request) && carrier_of(o.request) == carrier::inline_call;
+  if (may_raise && !no_sigpipe_) no_sigpipe_.emplace();
   if (!backend_.start(o)) return false;
+  if (may_raise && may_have_raised_sigpipe(o)) no_sigpipe_->may_have_raised();
   set_state(o, op_state::in_flight);
   counters_.ops.submitted.add();
   return true;

@@ -13,9 +13,11 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "backend/backend.hpp"
+#include "kernel/sigpipe.hpp"
 #include "ops/lists.hpp"
 #include "sluice/op.hpp"
 #include "sluice/scope.hpp"
@@ -100,6 +102,8 @@ class loop {
   bool is_guest_ = false;
   bool in_turn_ = false;
   bool host_called_ = false;  // since the last turn
+  // From the first call of a round of staging that may raise it to the end of that round.
+  std::optional<kernel::sigpipe_guard> no_sigpipe_;
   std::vector<std::move_only_function<void()>> mail_now_;
   // Any thread.
   std::mutex mailbox_mutex_;

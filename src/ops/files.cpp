@@ -11,7 +11,6 @@
 
 #include <cerrno>
 
-#include "kernel/sigpipe.hpp"
 #include "kernel/uapi.hpp"
 #include "ops/requests.hpp"
 #include "ops/table.hpp"
@@ -88,21 +87,15 @@ void fill_splice(const op_request& r, io_uring_sqe& sqe) {
 std::int64_t perform_splice(const op_request& r) {
   loff_t from = 0;
   loff_t to = 0;
-  kernel::sigpipe_guard no_signal;
-  const ssize_t moved = ::splice(r.fd2, place_of(r.offset2, from), r.fd, place_of(r.offset, to),
-                                 clipped(r.length), r.flags);
-  if (moved == static_cast<ssize_t>(clipped(r.length))) no_signal.raised_none();
-  return answer(moved);
+  return answer(::splice(r.fd2, place_of(r.offset2, from), r.fd, place_of(r.offset, to),
+                         clipped(r.length), r.flags));
 }
 
 // Waits for the disk, and for the socket unless that is non-blocking
 // (kernel-notes/sendfile_waits_by_socket_mode.md).
 std::int64_t perform_sendfile(const op_request& r) {
   auto from = static_cast<off_t>(r.offset2);
-  kernel::sigpipe_guard no_signal;
-  const ssize_t moved = ::sendfile(r.fd, r.fd2, &from, clipped(r.length));
-  if (moved == static_cast<ssize_t>(clipped(r.length))) no_signal.raised_none();
-  return answer(moved);
+  return answer(::sendfile(r.fd, r.fd2, &from, clipped(r.length)));
 }
 
 // Waits for the disk. At most `length`, so that a cancel, which cannot interrupt it, is heard soon.

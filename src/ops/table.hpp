@@ -41,7 +41,8 @@ struct op_row {
   int opcode;        // IORING_OP_*, -1 when no ring can do it
   void (*fill_sqe)(const op_request&, io_uring_sqe&);
   // Performs it with system calls: the count or descriptor, or -errno. Socket operations never wait
-  // and say -EAGAIN; worker operations may block.
+  // and say -EAGAIN; worker operations may block. The thread must not take the SIGPIPE of one that
+  // may_raise_sigpipe.
   std::int64_t (*perform)(const op_request&);
   carrier by;
   short_rule when_short;
@@ -52,6 +53,12 @@ struct op_row {
 };
 
 [[nodiscard]] const op_row& row_of(op_kind kind);
+
+// Whether a thread that performs it may get SIGPIPE: there is no MSG_NOSIGNAL for these
+// (kernel-notes/sendfile_raises_sigpipe.md).
+[[nodiscard]] inline bool may_raise_sigpipe(const op_request& r) {
+  return r.kind == op_kind::sendfile || (r.kind == op_kind::splice && !r.to_own_pipe);
+}
 
 // function(context) on a worker thread; its result is what it returns: >= 0 or -errno.
 [[nodiscard]] inline op_request call_of(std::int64_t (*function)(void*), void* context) {

@@ -51,6 +51,7 @@ op_request fill_request(const receiving& r, const kernel::pipe& into) {
   request.flags = SPLICE_F_NONBLOCK;
   request.route = route_of(r, waits::never);
   request.accept_again = true;
+  request.to_own_pipe = true;
   return request;
 }
 

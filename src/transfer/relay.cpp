@@ -68,7 +68,8 @@ class direction {
   detail::root_task flow();
   [[nodiscard]] bool waits_for_pipe();
   [[nodiscard]] op_request request() const;
-  [[nodiscard]] op_request splice_request(int from, int to, std::uint64_t bytes) const;
+  [[nodiscard]] op_request splice_request(int from, int to, std::uint64_t bytes,
+                                          bool to_own_pipe) const;
   [[nodiscard]] std::chrono::nanoseconds patience() const;
   void taken(result<pipe_lease> got);
   void taken(result<lease> got);
@@ -160,7 +161,8 @@ void direction::taken(result<lease> got) {
   step_ = step::filling;
 }
 
-op_request direction::splice_request(int from, int to, std::uint64_t bytes) const {
+op_request direction::splice_request(int from, int to, std::uint64_t bytes,
+                                     bool to_own_pipe) const {
   op_request request;
   request.kind = op_kind::splice;
   request.fd = to;
@@ -170,6 +172,7 @@ op_request direction::splice_request(int from, int to, std::uint64_t bytes) cons
   request.length = bytes;
   request.flags = SPLICE_F_NONBLOCK;
   request.accept_again = true;
+  request.to_own_pipe = to_own_pipe;
   switch (both_.core.values().splice.via) {
     case tuning::splice_choice::ring: request.route = op_route::automatic; break;
     case tuning::splice_choice::pool: request.route = op_route::worker; break;
@@ -204,10 +207,10 @@ op_request direction::request() const {
   switch (step_) {
     case step::filling:
       if (block_) return socket_request(op_kind::recv, from_, block_.bytes());
-      return splice_request(from_.fd(), (*pipe_).write_end(), (*pipe_).bytes());
+      return splice_request(from_.fd(), (*pipe_).write_end(), (*pipe_).bytes(), true);
     case step::emptying:
       if (!bytes_.empty()) return socket_request(op_kind::send, to_, bytes_);
-      return splice_request((*pipe_).read_end(), to_.fd(), held_);
+      return splice_request((*pipe_).read_end(), to_.fd(), held_, false);
     case step::blocked: return poll_request(to_, POLLOUT);
     default: return poll_request(from_, POLLIN | POLLRDHUP);
   }

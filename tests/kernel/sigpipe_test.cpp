@@ -21,8 +21,10 @@ int write_to_nobody() {
 }
 
 int guarded_write() {
-  const sigpipe_guard guard;
-  return write_to_nobody();
+  sigpipe_guard guard;
+  const int failure = write_to_nobody();
+  if (failure == EPIPE) guard.may_have_raised();
+  return failure;
 }
 
 bool is_pending() {

@@ -1,8 +1,6 @@
 #include "kernel/page_cache.hpp"
 
 #include <fcntl.h>
-#include <linux/magic.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -39,13 +37,9 @@ presence of_pages(int fd, std::uint64_t offset, std::uint64_t bytes) {
   return found.nr_cache >= pages ? presence::yes : presence::no;
 }
 
-// Its pages are nowhere else: one in the cache is whole.
-bool is_tmpfs(int fd) {
-  struct statfs filesystem{};
-  return ::fstatfs(fd, &filesystem) == 0 && filesystem.f_type == TMPFS_MAGIC;
-}
-
 }  // namespace
+
+bool is_in_memory(int fd) { return ::fcntl(fd, F_GET_SEALS) >= 0; }
 
 std::uint64_t page_bytes() { return static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)); }
 
@@ -60,7 +54,8 @@ bool is_resident(int fd, std::uint64_t offset, std::uint64_t bytes) {
   const presence last = of_byte(fd, offset + bytes - 1);
   if (last == presence::no) return false;
   if (last == presence::unknown) {
-    return is_tmpfs(fd) && of_pages(fd, offset, bytes) == presence::yes;
+    // Its pages are nowhere else: one in the cache is whole.
+    return is_in_memory(fd) && of_pages(fd, offset, bytes) == presence::yes;
   }
   const presence all = of_pages(fd, offset, bytes);
   // A range that one read-ahead reads is there when its end is, if none is missing.

@@ -10,6 +10,10 @@ namespace sluice::kernel {
 [[nodiscard]] std::uint64_t page_floor(std::uint64_t offset);
 [[nodiscard]] std::uint64_t page_ceiling(std::uint64_t offset);
 
+// Whether the file has no disk behind it (tmpfs): what is read and written is in memory, or in
+// swap. Asks no filesystem anything, and so never waits (kernel-notes/seals_tell_tmpfs.md).
+[[nodiscard]] bool is_in_memory(int fd);
+
 // Whether reading [offset, offset + bytes) would find every page in the cache and up to date, and
 // so not wait for a disk. A false answer starts the kernel's read-ahead of what is missing. False
 // also where the filesystem cannot tell (kernel-notes/residency_can_be_asked.md); a page may be

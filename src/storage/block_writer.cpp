@@ -10,6 +10,7 @@
 #include <limits>
 #include <utility>
 
+#include "kernel/page_cache.hpp"
 #include "ops/table.hpp"
 #include "storage/commit.hpp"
 #include "storage/file_state.hpp"
@@ -76,7 +77,8 @@ struct block_writer::state {
         cached(std::move(through_cache)),
         direct(std::move(around_cache)),
         batcher(core.loop(), core.blocks(), core.counters().write,
-                {cached.get(), direct.get(), alignment}, limits) {
+                {cached.get(), direct.get(), alignment, kernel::is_in_memory(cached.get())},
+                limits) {
     into.writer = token;
   }
   state(const state&) = delete;

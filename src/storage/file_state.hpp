@@ -66,6 +66,14 @@ class transfer_claim {
   return direct ? op_route::automatic : op_route::ring_thread;
 }
 
+// Of a buffered write of `bytes` to a file whose pages have no disk behind them: the loop copies
+// them itself. No disk can keep it waiting, and another thread would fetch them from the other
+// processor's cache. Of more than this others would have to wait for too long.
+inline constexpr std::uint64_t copied_by_loop_max = 512 << 10;
+[[nodiscard]] constexpr op_route memory_write_route(std::uint64_t bytes) {
+  return bytes <= copied_by_loop_max ? op_route::loop_thread : op_route::ring_thread;
+}
+
 // Where an op on the file begins: kind, descriptor and route set.
 [[nodiscard]] op_request on_file(const file_state& state, op_kind kind);
 

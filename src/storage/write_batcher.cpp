@@ -268,7 +268,8 @@ void write_batcher::collect(slot& w, stripe& s) {
 op_request write_batcher::request_of(slot& w) const {
   op_request request;
   request.fd = w.by == access::direct ? target_.direct : target_.cached;
-  request.route = write_route(w.by == access::direct);
+  const bool direct = w.by == access::direct;
+  request.route = target_.in_memory && !direct ? memory_write_route(w.bytes) : write_route(direct);
   request.offset = w.first->offset;
   const bool fixed = w.buffer_index >= 0;
   if (fixed) request.buffer_index = static_cast<std::uint16_t>(w.buffer_index);

@@ -38,6 +38,7 @@ struct write_target {
   int cached = -1;  // through the page cache
   int direct = -1;  // by O_DIRECT; -1: never
   kernel::direct_alignment alignment;
+  bool in_memory = false;  // there is no disk behind the file
 };
 
 struct write_limits {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "kernel/page_cache.hpp"
 #include "ops/table.hpp"
 
 namespace sluice {
@@ -14,6 +15,7 @@ write_window::write_window(file_state& file, std::size_t depth, scope* task_scop
       scope_(task_scope),
       check_(check),
       depth_(depth),
+      in_memory_(kernel::is_in_memory(file.fd.get())),
       slots_(std::make_unique<slot[]>(depth)),
       progress_(file.core.loop()) {
   free_.reserve(depth);
@@ -53,16 +55,24 @@ void write_window::write(lease block, std::size_t bytes, const write_place& plac
   request.data = s.block.data();
   request.length = bytes + place.padding;
   if (check_ != nullptr) s.parts.assign(1, {s.block.data(), bytes});
+  request.route = route_of(request.length);
   begin(s, request, place);
 }
 
 void write_window::write(lease block, std::span<const iovec> parts, const write_place& place) {
   slot& s = take_slot(std::move(block));
   s.parts.assign(parts.begin(), parts.end());
+  std::uint64_t bytes = 0;
+  for (const iovec& part : parts) bytes += part.iov_len;
   op_request request = on_file(file_, op_kind::writev);
+  request.route = route_of(bytes);
   request.data = s.parts.data();
   request.length = s.parts.size();
   begin(s, request, place);
+}
+
+op_route write_window::route_of(std::uint64_t bytes) const {
+  return in_memory_ && !file_.direct ? memory_write_route(bytes) : write_route(file_.direct);
 }
 
 void write_window::begin(slot& s, const op_request& write, const write_place& place) {

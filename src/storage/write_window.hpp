@@ -73,6 +73,7 @@ class write_window {
     write_window* window = nullptr;
   };
   slot& take_slot(lease block);
+  [[nodiscard]] op_route route_of(std::uint64_t bytes) const;
   void begin(slot& s, const op_request& write, const write_place& place);
   void begin_check(slot& s);
   void begin_write(slot& s);
@@ -87,6 +88,7 @@ class write_window {
   scope* scope_;
   body_check* const check_;
   const std::size_t depth_;
+  const bool in_memory_;  // the file has no disk behind it
   std::uint32_t flags_ = 0;
   std::unique_ptr<slot[]> slots_;
   std::vector<slot*> free_;

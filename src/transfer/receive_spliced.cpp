@@ -91,15 +91,18 @@ task<int> splice_rounds(receiving& r) {
     op_await polling(r.into.core.loop(), readable_request(r), peer.interval());
     const int waited = peer.waited(co_await polling);
     if (waited != 0) co_return waited;
+    std::int64_t ours_since_ns = kernel::now_ns();
     pipe_await taking = r.into.core.pipes().take(peer.lease_timeout());
     const result<pipe_lease> pipe = co_await taking;
+    peer.kept_waiting(kernel::now_ns() - ours_since_ns);
     if (!pipe) co_return pipe.error().code == ETIMEDOUT ? ENOBUFS : pipe.error().code;
     const op_request wanted = fill_request(r, **pipe);
     op_await filling(r.into.core.loop(), wanted);
     const filled f = outcome_of(r, co_await filling);
     r.so_far.ops += 2;
     if (f.failure != 0) co_return f.failure;
-    const int verdict = peer.tried(f.bytes, kernel::now_ns());
+    ours_since_ns = kernel::now_ns();
+    const int verdict = peer.tried(f.bytes, ours_since_ns);
     if (verdict != 0) co_return verdict;
     for (std::uint64_t held = f.bytes; held > 0;) {
       op_await emptying(r.into.core.loop(), empty_request(r, **pipe, held));
@@ -112,6 +115,7 @@ task<int> splice_rounds(receiving& r) {
       if (r.dropper != nullptr) r.dropper->passed(r.next_offset());
       held -= *stored;
     }
+    peer.kept_waiting(kernel::now_ns() - ours_since_ns);
   }
   r.so_far.last_byte = r.elapsed();
   co_return 0;

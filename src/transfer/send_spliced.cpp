@@ -139,15 +139,18 @@ task<int> send_by_sendfile(sending& s) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
   pace peer({knobs.timeout_ms, knobs.rate_min_bytes}, kernel::now_ns());
   while (to_splice(s) > 0) {
+    const std::int64_t ours_since_ns = kernel::now_ns();
     const op_request request = sendfile_request(s);
     op_await sendfile(s.from.core.loop(), request);
     const result<std::size_t> got = co_await sendfile;
+    const std::int64_t now = kernel::now_ns();
+    peer.kept_waiting(now - ours_since_ns);  // the socket does not wait, the disk may
     ++s.so_far.ops;
     const attempt a = outcome_of(got);
     if (a.failure != 0) co_return a.failure;
     if (got && a.moved == 0) co_return code::end_of_stream;  // the file is shorter than the range
     s.count_moved(a.moved);
-    const int failure = peer.tried(a.moved, kernel::now_ns());
+    const int failure = peer.tried(a.moved, now);
     if (failure != 0) co_return failure;
     if (a.moved == request.length) continue;
     ++s.so_far.short_ops;
@@ -165,6 +168,7 @@ task<int> send_by_pipe(sending& s) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
   pace peer({knobs.timeout_ms, knobs.rate_min_bytes}, kernel::now_ns());
   while (to_splice(s) > 0) {
+    const std::int64_t ours_since_ns = kernel::now_ns();
     pipe_await taking = s.from.core.pipes().take(peer.lease_timeout());
     result<pipe_lease> pipe = co_await taking;
     if (!pipe) co_return pipe.error().code == ETIMEDOUT ? ENOBUFS : pipe.error().code;
@@ -174,6 +178,7 @@ task<int> send_by_pipe(sending& s) {
     if (!filled) co_return filled.error().code;
     if (*filled == 0) co_return code::end_of_stream;
     const std::int64_t filled_ns = kernel::now_ns();
+    peer.kept_waiting(filled_ns - ours_since_ns);
     for (std::uint64_t held = *filled; held > 0;) {
       op_await emptying(s.from.core.loop(), out_of_pipe_request(s, **pipe, held));
       const attempt a = outcome_of(co_await emptying);

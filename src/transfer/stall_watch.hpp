@@ -61,7 +61,9 @@ class pace {
     const bool long_held = interval().count() != 0 && now_ns - filled_ns >= interval().count();
     return long_held && wanted ? code::too_slow : 0;
   }
-  // After a wait: 0 try again, else why the transfer ends.
+  // For so long the peer had to wait for us, for a pipe or the disk: not held against it.
+  void kept_waiting(std::int64_t ns) { begun_ns_ += ns; }
+  // After a wait for the peer: 0 try again, else why the transfer ends.
   int waited(const result<std::size_t>& ready) {
     late_ = !ready && ready.error().code == ETIMEDOUT;
     return ready || late_ ? 0 : ready.error().code;

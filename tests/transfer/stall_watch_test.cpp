@@ -81,6 +81,14 @@ TEST_CASE("many small steps are judged together, once per interval") {
   CHECK(p.tried(0, 10 * second_ns) == code::too_slow);
 }
 
+TEST_CASE("what the peer waited for us is no time of its own") {
+  pace p({5000, 100}, 0);
+  CHECK(p.tried(499, 4 * second_ns) == 0);
+  p.kept_waiting(20 * second_ns);
+  CHECK(p.tried(0, 25 * second_ns - 1) == 0);
+  CHECK(p.tried(0, 25 * second_ns) == code::too_slow);
+}
+
 TEST_CASE("a pipe that others wait for must be empty within an interval") {
   const pace p({5000, 0}, 0);
   CHECK(p.lease_timeout() == 10s);

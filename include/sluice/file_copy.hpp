@@ -15,6 +15,10 @@ struct copy_options {
   std::uint64_t length = 0;         // of the range, in bytes
   std::uint64_t source_offset = 0;  // in `from`
   std::uint64_t target_offset = 0;  // in `into`
+  // direct: by sharing blocks, or the copy is refused. drop_behind and dontcache: the pages of both
+  // ranges are dropped behind the copy, others' of the source too, and those of `into` written
+  // back.
+  cache_policy cache = cache_policy::automatic;
 };
 
 // Makes [target_offset, target_offset + length) of `into` equal to the range of `from`: holes stay
@@ -27,12 +31,12 @@ struct copy_options {
 // range past 2^63 and for two ranges that meet in one file; EBADF when `into` is not open for
 // writing or either is closed; EBUSY while another transfer has `into`, or has `from` alone;
 // ENOSPC, EDQUOT, EIO, ECANCELED, ENOBUFS (no block became free in twice
-// sluice.receive.timeout_ms); code::path_unavailable when sluice.copy.path asks for a way that
-// cannot copy between these files. After an error the range is in part the new, in part the old:
-// `bytes` of `progress`, when given the receipt so far, counts what is equal from its beginning. A
-// cancel waits for the call under way, which moves sluice.copy.chunk_bytes, or shares up to
-// 1 GiB of blocks. Loop thread. Both files must belong to one engine and live until the end. Their
-// descriptors' own positions may be moved.
+// sluice.receive.timeout_ms); code::path_unavailable when sluice.copy.path or the cache policy asks
+// for a way that cannot copy between these files. After an error the range is in part the new, in
+// part the old: `bytes` of `progress`, when given the receipt so far, counts what is equal from its
+// beginning. A cancel waits for the call under way, which moves sluice.copy.chunk_bytes, or shares
+// up to 1 GiB of blocks. Loop thread. Both files must belong to one engine and live until the end.
+// Their descriptors' own positions may be moved.
 [[nodiscard]] SLUICE_API task<result<receipt>> copy_file(file& from, file& into,
                                                          copy_options options,
                                                          receipt* progress = nullptr);

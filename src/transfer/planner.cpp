@@ -209,16 +209,29 @@ plan plan_relay(const engine_capabilities& engine, const tuning::relay_knobs& kn
   return {path::splice, "auto: nobody looks at the bytes"};
 }
 
-plan plan_file_copy(const engine_capabilities& engine, const tuning::copy_knobs& knobs) {
+plan plan_file_copy(cache_policy cache, const engine_capabilities& engine,
+                    const tuning::copy_knobs& knobs) {
+  plan made;
+  const char* const uses_pages = cache == cache_policy::direct ? wants_no_cache : nullptr;
   switch (knobs.path) {
     case tuning::file_copy_choice::reflink:
-      return {path::reflink, "forced by sluice.copy.path=reflink"};
+      made = {path::reflink, "forced by sluice.copy.path=reflink"};
+      break;
     case tuning::file_copy_choice::copy_file_range:
-      return forced(path::copy_file_range, engine.copy_file_range ? nullptr : no_copy_file_range,
+      made = forced(path::copy_file_range, engine.copy_file_range ? uses_pages : no_copy_file_range,
                     "forced by sluice.copy.path=copy_file_range");
-    case tuning::file_copy_choice::copy: return {path::copy, "forced by sluice.copy.path=copy"};
-    default: return {path::reflink, "auto: the filesystem shares the blocks"};
+      break;
+    case tuning::file_copy_choice::copy:
+      made = forced(path::copy, uses_pages, "forced by sluice.copy.path=copy");
+      break;
+    default:
+      made = {path::reflink, uses_pages == nullptr ? "auto: the filesystem shares the blocks"
+                                                   : "asked for: cache policy direct"};
+      break;
   }
+  const bool drops = cache == cache_policy::drop_behind || cache == cache_policy::dontcache;
+  made.cache = drops ? cache_policy::drop_behind : cache_policy::cached;
+  return made;
 }
 
 }  // namespace sluice

@@ -49,7 +49,7 @@ struct engine_capabilities {
 [[nodiscard]] plan plan_relay(const engine_capabilities& engine, const tuning::relay_knobs& knobs);
 // What a copy between files begins with: whether blocks can be shared, and whether the kernel can
 // copy between just these two, is only found out by trying.
-[[nodiscard]] plan plan_file_copy(const engine_capabilities& engine,
+[[nodiscard]] plan plan_file_copy(cache_policy cache, const engine_capabilities& engine,
                                   const tuning::copy_knobs& knobs);
 
 }  // namespace sluice

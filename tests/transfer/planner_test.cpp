@@ -385,7 +385,10 @@ TEST_CASE("what a copy between files begins with, row by row") {
     path chosen;
     std::string_view reason;
     bool refused;
+    cache_policy cache = cache_policy::automatic;
+    cache_policy carried_out = cache_policy::cached;
   };
+  constexpr std::string_view no_pages = "the cache policy wants no pages in the cache";
   constexpr std::string_view shares = "auto: the filesystem shares the blocks";
   constexpr std::string_view forced_range = "forced by sluice.copy.path=copy_file_range";
   constexpr std::array rows{
@@ -396,16 +399,26 @@ TEST_CASE("what a copy between files begins with, row by row") {
       copy_row{wanted::copy_file_range, false, path::copy_file_range,
                "copy_file_range is not allowed here", true},
       copy_row{wanted::copy, false, path::copy, "forced by sluice.copy.path=copy", false},
+      copy_row{wanted::automatic, true, path::reflink, "asked for: cache policy direct", false,
+               cache_policy::direct},
+      copy_row{wanted::copy, true, path::copy, no_pages, true, cache_policy::direct},
+      copy_row{wanted::copy_file_range, true, path::copy_file_range, no_pages, true,
+               cache_policy::direct},
+      copy_row{wanted::automatic, true, path::reflink, shares, false, cache_policy::dontcache,
+               cache_policy::drop_behind},
+      copy_row{wanted::copy_file_range, true, path::copy_file_range, forced_range, false,
+               cache_policy::drop_behind, cache_policy::drop_behind},
   };
   for (const copy_row& r : rows) {
     tuning::copy_knobs knobs;
     knobs.path = r.path_wanted;
     const plan made = plan_file_copy(
-        {.block_bytes = block, .splice = true, .copy_file_range = r.has_range}, knobs);
+        r.cache, {.block_bytes = block, .splice = true, .copy_file_range = r.has_range}, knobs);
     CAPTURE(r.reason);
     CHECK(made.chosen == r.chosen);
     CHECK(made.reason == r.reason);
     CHECK(made.refused == r.refused);
+    CHECK(made.cache == r.carried_out);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <expected>
 #include <string_view>
 #include <utility>
@@ -288,14 +289,18 @@ sluice::task<checked> publish_upload(exchange& x, sluice::file& from, destinatio
 }
 
 answer answer_published(const exchange& x, const sluice::file& published, const destination& to,
-                        const digest_check& check, const sluice::receipt& moved) {
+                        const digest_check& check, const sluice::receipt& moved,
+                        std::chrono::nanoseconds elapsed) {
   answer a;
   a.status = to.current ? 204 : 201;
   if (!to.current) a.fields = fmt::format("Location: {}\r\n", encode_path(x.where.path));
   const sluice::result<sluice::file_info> info = published.info();
   if (info) a.fields += fmt::format("ETag: {}\r\n", validators_of(*info).etag);
   a.fields += format_repr_digest(parse_wanted(x.asked.want_repr_digest), check.verified());
-  a.fields += fmt::format("Sluice-Receipt: {}\r\n", format_receipt(moved, sluice::name(to.wanted)));
+  const bool durable = to.wanted == sluice::durability::durable;
+  a.fields += fmt::format("Sluice-Receipt: {}\r\n",
+                          format_receipt(moved, sluice::name(to.wanted),
+                                         durable ? elapsed : std::chrono::nanoseconds()));
   return a;
 }
 
@@ -308,6 +313,7 @@ sluice::task<answer> upload(exchange& x, destination& to, digest_check& check) {
   checked done = co_await invite_body(x, into);
   if (!done) co_return std::move(done.error());
   sluice::receipt moved;
+  const auto begun = std::chrono::steady_clock::now();
   done = co_await receive_body(x, into, check, moved);
   if (!done) co_return std::move(done.error());
   if (!check.verified().empty()) {
@@ -317,7 +323,7 @@ sluice::task<answer> upload(exchange& x, destination& to, digest_check& check) {
   std::string_view held = "none";
   done = co_await publish_upload(x, into, to, moved, held);
   if (!done) co_return with_receipt(std::move(done.error()), moved, held).error();
-  co_return answer_published(x, into, to, check, moved);
+  co_return answer_published(x, into, to, check, moved, std::chrono::steady_clock::now() - begun);
 }
 
 }  // namespace

@@ -84,15 +84,17 @@ std::string format_head(const answer& a, connection_field connection, std::int64
   return head;
 }
 
-std::string format_receipt(const sluice::receipt& moved, std::string_view durability) {
+std::string format_receipt(const sluice::receipt& moved, std::string_view durability,
+                           std::chrono::nanoseconds durable_after) {
   const auto us = [](std::chrono::nanoseconds since_start) {
     return std::chrono::duration_cast<std::chrono::microseconds>(since_start).count();
   };
   return fmt::format(
       "path={}; reason=\"{}\"; copies={}; ops={}; short_ops={}; first_byte_us={}; "
-      "last_byte_us={}; bytes={}; durability={}",
+      "last_byte_us={}; stored_us={}; durable_us={}; bytes={}; durability={}",
       sluice::name(moved.path), moved.reason, moved.copies, moved.ops, moved.short_ops,
-      us(moved.first_byte), us(moved.last_byte), moved.bytes, durability);
+      us(moved.first_byte), us(moved.last_byte), us(moved.stored), us(durable_after), moved.bytes,
+      durability);
 }
 
 }  // namespace sluiced

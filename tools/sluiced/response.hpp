@@ -1,6 +1,7 @@
 // Answers, and how their heads look on the wire.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -39,10 +40,11 @@ enum class connection_field : std::uint8_t { none, close, keep_alive };
 [[nodiscard]] std::string_view reason_phrase(int status);
 
 // The value of Sluice-Receipt: `path=direct; reason="..."; copies=1; ops=3; short_ops=0;
-// first_byte_us=12; last_byte_us=40; bytes=5; durability=durable`. Times are since the transfer's
-// start, and 0 when that byte did not come.
+// first_byte_us=12; last_byte_us=40; stored_us=55; durable_us=900; bytes=5; durability=durable`.
+// Times are since the transfer's start, and 0 for what did not come.
 // `durability` is "durable", "stored", "unknown" after a failed sync, or "none" when nothing was
-// published.
-[[nodiscard]] std::string format_receipt(const sluice::receipt& moved, std::string_view durability);
+// published; `durable_after` is when that was known, and 0 unless it is "durable".
+[[nodiscard]] std::string format_receipt(const sluice::receipt& moved, std::string_view durability,
+                                         std::chrono::nanoseconds durable_after = {});
 
 }  // namespace sluiced

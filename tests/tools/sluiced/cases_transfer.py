@@ -74,11 +74,13 @@ def a_receipt_names_path_reason_copies_operations_times_bytes_and_durability(ben
     receipt = small.fields.get('sluice-receipt', '')
     check(receipt.startswith('path=copy; reason="'), 'a small body is copied', answer=small)
     fields = re.search(r'; copies=2; ops=(\d+); short_ops=(\d+); first_byte_us=(\d+); '
-                       r'last_byte_us=(\d+); bytes=5; durability=durable$', receipt)
+                       r'last_byte_us=(\d+); stored_us=(\d+); durable_us=(\d+); bytes=5; '
+                       r'durability=durable$', receipt)
     check(fields is not None, 'all fields', answer=small)
-    ops, short_ops, first_us, last_us = (int(number) for number in fields.groups())
+    ops, short_ops, *times = (int(number) for number in fields.groups())
     check(0 < ops < 20 and short_ops <= ops, 'the operations are counted', answer=small)
-    check(first_us <= last_us < 60_000_000, 'the first byte is not the later one', answer=small)
+    check(times == sorted(times) and times[-1] < 60_000_000,
+          'first byte, last byte, stored, durable come in this order', answer=small)
     empty = bench.shared.ask_for(201, 'PUT', '/receipt/empty')
     check('bytes=0' in empty.fields.get('sluice-receipt', ''), 'an empty body too', answer=empty)
 

@@ -162,7 +162,8 @@ class Results(unittest.TestCase):
 
     def test_ours_and_the_plain_peers_ran_and_every_byte_was_verified(self):
         # O_DIRECT is not everywhere, and other servers may not be installed.
-        optional = ('nginx', 'haproxy', 'socat', 'recv_direct', 'recv_mapped', 'recv_framed_multishot')
+        optional = ('nginx', 'haproxy', 'socat', 'recv_direct', 'recv_mapped',
+                    'recv_framed_multishot')
         for case, row in self.rows:
             if row['peer'] in optional or 'direct' in row['way'] or 'tmpfs' in row['way']:
                 continue

@@ -76,6 +76,7 @@ TEST_CASE("asking for an evicted range begins to read it") {
 
 TEST_CASE("on tmpfs, which knows no RWF_NOWAIT, what is in memory is resident") {
   const unique_fd fd(::memfd_create("file", MFD_CLOEXEC));
+  CHECK(is_in_memory(fd.get()));
   REQUIRE(::ftruncate(fd.get(), 64 * page) == 0);
   const std::string part(16 * page, 'x');
   REQUIRE(::pwrite(fd.get(), part.data(), part.size(), 0) == static_cast<ssize_t>(part.size()));
@@ -89,8 +90,10 @@ TEST_CASE("on tmpfs, which knows no RWF_NOWAIT, what is in memory is resident") 
 
 TEST_CASE("of what is no readable file nothing is resident") {
   CHECK_FALSE(is_resident(-1, 0, 1));
+  CHECK_FALSE(is_in_memory(-1));
   const support::temp_dir dir;
   CHECK_FALSE(is_resident(dir.fd(), 0, 1));
+  CHECK_FALSE(is_in_memory(dir.fd()));
 }
 
 }  // namespace

@@ -69,6 +69,8 @@ result<void> engine::set_knob(std::string_view name, std::string_view value) {
   return core_->set_live(name, value);
 }
 std::size_t engine::clear_suspects() { return committer_of(*core_).clear_suspects(); }
+void engine::on_suspect(suspect_callback told) { committer_of(*core_).on_suspect(std::move(told)); }
+void engine::add_suspect(std::uint64_t device) { committer_of(*core_).add_suspect(device); }
 counter_snapshot engine::counters() const { return tuning::snapshot(core_->counters()); }
 std::string_view engine::backend_name() const { return core_->carrier().name(); }
 

@@ -36,6 +36,9 @@ enum class log_level : std::uint8_t {
 // unregistered). Called on the thread that creates or runs the engine; must not call back into it.
 using log_callback = std::function<void(log_level, std::string_view)>;
 
+// Told the device (st_dev of stat(2)) of a filesystem: engine::on_suspect.
+using suspect_callback = std::function<void(std::uint64_t device)>;
+
 // One row of the capability table: what the engine found by trying, and the reason when it is
 // absent.
 struct capability {
@@ -171,6 +174,22 @@ class SLUICE_API engine {
   // Publishes again on every filesystem on which a sync had failed, once somebody has looked at the
   // disk; how many there were. What sluice.commit.on_failure=fail_engine ended stays ended.
   std::size_t clear_suspects();
+  // Told of every failed sync of this engine on which filesystem it was; empty: nobody is. The
+  // kernel may tell the error to this sync alone (kernel-notes/failed_sync_is_told_once.md), so a
+  // process with several engines connects each to all others, which must outlive it or be taken
+  // out before:
+  //   a.on_suspect([&b](std::uint64_t device) {
+  //     b.post([&b, device] { b.add_suspect(device); });
+  //   });
+  // Called on the engine's thread, before those who waited for the sync are told, until another one
+  // is set or the engine is destroyed. Must not wait, throw, nor call this engine but for post and
+  // stop.
+  void on_suspect(suspect_callback told);
+  // As if a sync of this engine had failed on that filesystem: refused as after one of its own
+  // (sluice.commit.on_failure), and publishes and directory::sync that are under way there, or
+  // whose directory was opened before, are code::durability_unknown. The callback of on_suspect is
+  // not called.
+  void add_suspect(std::uint64_t device);
   [[nodiscard]] counter_snapshot counters() const;      // any thread
   [[nodiscard]] std::string_view backend_name() const;  // "ring" or "pool"
   [[nodiscard]] std::vector<capability> capabilities() const;

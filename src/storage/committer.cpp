@@ -129,20 +129,34 @@ bool committer::is_for_solo(std::uint64_t workers) const {
 // same filesystem were told are written
 // (kernel-notes/failed_sync_is_told_once.md).
 void committer::lose_trust(int fd, int failure) {
+  const result<kernel::inode_info> inode = kernel::inode_of(fd);
+  if (!inode) {
+    count_loss();
+    return;
+  }
+  if (add_suspect(inode->device)) {
+    warn_("a sync failed (" + std::string(code_name(failure)) + ") on the filesystem of device " +
+          std::to_string(major(inode->device)) + ":" + std::to_string(minor(inode->device)) +
+          "; nothing is published there until the disk is looked at and " +
+          (failed_ ? "the process started anew" : "the suspicion cleared (clear-suspects)"));
+  }
+  if (on_suspect_) on_suspect_(inode->device);
+}
+
+void committer::count_loss() {
   if (knobs_.on_failure == tuning::sync_failure_choice::fail_engine) failed_ = true;
   ++losses_;
-  const result<kernel::inode_info> inode = kernel::inode_of(fd);
-  if (!inode) return;
-  auto known = std::ranges::find(suspects_, inode->device, &suspect::device);
-  if (known == suspects_.end()) known = suspects_.insert(known, {inode->device, 0, false});
+}
+
+bool committer::add_suspect(std::uint64_t device) {
+  count_loss();
+  auto known = std::ranges::find(suspects_, device, &suspect::device);
+  if (known == suspects_.end()) known = suspects_.insert(known, {device, 0, false});
   known->last_loss = losses_;
-  if (known->refused) return;
+  if (known->refused) return false;
   known->refused = true;
   counters_.commit.suspects.set(++suspects_refused_);
-  warn_("a sync failed (" + std::string(code_name(failure)) + ") on the filesystem of device " +
-        std::to_string(major(inode->device)) + ":" + std::to_string(minor(inode->device)) +
-        "; nothing is published there until the disk is looked at and " +
-        (failed_ ? "the process started anew" : "the suspicion cleared (clear-suspects)"));
+  return true;
 }
 
 int committer::refusal() const { return failed_ ? code::engine_failed : 0; }

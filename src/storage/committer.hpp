@@ -19,10 +19,12 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/engine_core.hpp"
 #include "kernel/file_info.hpp"
+#include "sluice/engine.hpp"
 #include "sluice/result.hpp"
 #include "storage/sync_lane.hpp"
 #include "tuning/counter_values.hpp"
@@ -114,6 +116,10 @@ class committer final : public engine_part, private lane_host {
   [[nodiscard]] bool lost_since(std::uint64_t number, std::uint64_t device) const;
   // Lets suspect filesystems be published on again; how many there were.
   std::size_t clear_suspects();
+  // engine::on_suspect
+  void on_suspect(suspect_callback told) { on_suspect_ = std::move(told); }
+  // A loss on that filesystem, seen here or by another engine. Whether it was not refused before.
+  bool add_suspect(std::uint64_t device);
 
  private:
   struct filesystem {
@@ -135,11 +141,13 @@ class committer final : public engine_part, private lane_host {
   solo_directory& entered(const lane_key& key);
   [[nodiscard]] const filesystem& filesystem_of(int fd, std::uint64_t device);
   void lose_trust(int fd, int failure);
+  void count_loss();
 
   loop& loop_;
   const tuning::commit_knobs& knobs_;
   tuning::counters& counters_;
   warn_function warn_;
+  suspect_callback on_suspect_;
   std::map<lane_key, sync_lane> lanes_;
   std::vector<std::map<lane_key, sync_lane>::node_type> spare_;  // so that nothing is allocated
   std::vector<filesystem> filesystems_;                          // seen so far

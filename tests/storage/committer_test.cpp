@@ -134,6 +134,49 @@ TEST_CASE("a loss is told of its filesystem, to who asks from before it, cleared
   CHECK(b.commits.losses() == 2);
 }
 
+TEST_CASE("every lost sync is passed on, and one of another engine counts as an own one") {
+  const support::temp_dir dir;
+  bench one;
+  bench other;
+  std::vector<std::uint64_t> passed_on;
+  one.commits.on_suspect([&](std::uint64_t device) {
+    CHECK(one.told.empty());  // before who waits is told
+    passed_on.push_back(device);
+  });
+  const std::uint64_t device = device_of(dir.fd());
+  // The second one too: it is news to those who have begun since the first.
+  for (std::uint64_t loss = 1; loss <= 2; ++loss) {
+    one.told.clear();
+    one.backend.script({-EIO});
+    one.start(directory_one, dir.fd());
+    one.turns();
+    REQUIRE(passed_on == std::vector<std::uint64_t>(loss, device));
+    CHECK(other.commits.add_suspect(passed_on.back()) == (loss == 1));
+    CHECK(other.commits.losses() == loss);
+    CHECK(other.commits.lost_since(loss - 1, device));
+    CHECK_FALSE(other.commits.lost_since(loss, device));
+  }
+  CHECK(other.commits.refusal(device) == code::filesystem_suspect);
+  CHECK(other.commits.refusal(device + 1) == 0);
+  CHECK(other.counters.commit.suspects.get() == 1);
+  CHECK(other.counters.commit.failures.get() == 0);
+  CHECK(other.warnings.empty());  // who failed has said it
+  CHECK(one.commits.add_suspect(device) == false);
+  CHECK(passed_on.size() == 2);  // not passed on again
+  CHECK(other.commits.clear_suspects() == 1);
+  CHECK(other.commits.refusal(device) == 0);
+
+  other.knobs.on_failure = tuning::sync_failure_choice::fail_engine;
+  CHECK(other.commits.add_suspect(device));
+  CHECK(other.commits.refusal() == code::engine_failed);
+  // Nobody listens any more.
+  one.commits.on_suspect({});
+  one.backend.script({-EIO});
+  one.start(directory_one, dir.fd());
+  one.turns();
+  CHECK(passed_on.size() == 2);
+}
+
 TEST_CASE("on_failure=fail_engine refuses everything, and clearing does not help") {
   const support::temp_dir dir;
   bench b;

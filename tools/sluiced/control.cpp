@@ -1,6 +1,9 @@
 #include "control.hpp"
 
+#include <algorithm>
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace sluiced {
@@ -21,24 +24,32 @@ sluice::result<void> set_everywhere(shard& home, std::string_view name, std::str
   return set;
 }
 
+constexpr std::string_view suspects = "sluice.commit.suspects";
+
+// Every shard has been told of the same filesystems, so they are not to be added up.
+std::uint64_t count_suspects(const fleet& all) {
+  std::uint64_t most = 0;
+  for (const auto& one : all)
+    most = std::max(most, one->engine().counters().get(suspects).value_or(0));
+  return most;
+}
+
 std::vector<sluice::counter_value> add_up(const fleet& all) {
   sluice::counter_snapshot sum;
   for (const auto& one : all) sum += one->engine().counters();
   std::vector<sluice::counter_value> values(sum.begin(), sum.end());
   for (sluice::counter_value& counter : values) {
+    if (counter.name == suspects) counter.value = count_suspects(all);
     // What the server counts itself the library has rows for, but no values.
     for (const auto& one : all) counter.value += one->counts().find(counter.name).value_or(0);
   }
   return values;
 }
 
-// The other shards are told, and clear theirs in their next turn. Each shard learns of a disk by
-// its own syncs, so the number is of all shards together.
+// The other shards clear theirs in their next turn.
 std::size_t clear_everywhere(shard& home) {
-  std::size_t cleared = 0;
+  const std::uint64_t cleared = count_suspects(home.all());
   for (const auto& one : home.all()) {
-    const auto suspects = one->engine().counters().get("sluice.commit.suspects");
-    cleared += suspects.value_or(0);
     if (one.get() != &home)
       one->engine().post([&other = *one] { other.engine().clear_suspects(); });
   }

@@ -160,10 +160,21 @@ sluice::result<void> shard::set_knob(std::string_view name, std::string_view val
 }
 
 void shard::run() {
+  share_suspects();
   accepting_ = engine_->spawn(accept_loop());
   if (control_) controlling_ = engine_->spawn(sluice::serve(std::move(*control_)));
   if (index_ == 0) sweeping_ = engine_->spawn(sweep_root());
   engine_->run();
+}
+
+// The error of a disk is told to one sync, perhaps of this engine alone.
+void shard::share_suspects() {
+  engine_->on_suspect([this](std::uint64_t device) {
+    for (const auto& one : all_) {
+      if (one.get() == this) continue;
+      one->engine().post([&other = *one, device] { other.engine().add_suspect(device); });
+    }
+  });
 }
 
 void shard::stop() {
@@ -171,6 +182,7 @@ void shard::stop() {
 }
 
 void shard::close() {
+  if (engine_) engine_->on_suspect({});  // the others may be gone
   listener_.reset();
   control_.reset();
   root_ = sluice::directory();

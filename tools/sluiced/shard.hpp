@@ -98,6 +98,7 @@ class shard {
 
   std::expected<void, start_failure> open_root(const std::string& path);
   std::expected<void, start_failure> check_address_is_free(const std::string& address);
+  void share_suspects();
   sluice::task<void> accept_loop();
   sluice::task<void> sweep_root();
   sluice::task<void> grace_time();

@@ -187,18 +187,23 @@ class Suspect(unittest.TestCase):
         if os.geteuid() != 0:
             self.skipTest("mounting ext4 needs root")
         for failure, ended in (("fail_file", False), ("fail_engine", True)):
-            with self.subTest(failure), tempfile.TemporaryDirectory() as folder:
-                self.check_refusal(folder, failure, ended)
-                self.doCleanups()
+            for engines in (1, 2):
+                with self.subTest(failure, engines=engines), \
+                        tempfile.TemporaryDirectory() as folder:
+                    self.check_refusal(folder, failure, ended, engines)
+                    self.doCleanups()
 
-    def check_refusal(self, folder, failure, ended):
+    def check_refusal(self, folder, failure, ended, engines):
         failing_disk(self, folder)
-        server = Server(folder, "--set", f"sluice.commit.on_failure={failure}")
+        server = Server(folder, "--engines", str(engines), "--set",
+                        f"sluice.commit.on_failure={failure}")
         self.addCleanup(lambda: server.process.poll() is not None or server.end())
         status, body, _ = self.put(server, "lost")
         self.assertEqual(status, 500)
         self.assertIn("a sync failed", body)
-        for name in ("refused", "lost"):
+        # Each on a connection of its own, which any of the engines may serve.
+        names = ["refused"] * (2 if engines == 1 else 20)
+        for name in [*names, "lost"]:
             status, body, retry = self.put(server, name)
             self.assertEqual((status, retry), (503, True), body)
             self.assertIn("started anew" if ended else "sluicectl clear-suspects", body)

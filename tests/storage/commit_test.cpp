@@ -4,7 +4,10 @@
 #include <unistd.h>
 
 #include "conformance/suite.hpp"
+#include "storage/committer.hpp"
 #include "storage/file_state.hpp"
+#include "support/scripted_backend.hpp"
+#include "support/told_op.hpp"
 
 namespace {
 
@@ -19,6 +22,15 @@ sluice::task<int> commit(sluice::file& f) {
 sluice::task<int> sync(sluice::directory& d) {
   const sluice::result<void> done = co_await d.sync();
   co_return done ? 0 : done.error().code;
+}
+
+sluice::task<void> commit_and_keep(sluice::file_state& f, std::vector<int>& told) {
+  const sluice::result<void> done = co_await sluice::commit_writes(f);
+  told.push_back(done ? 0 : done.error().code);
+}
+
+void start_commit(sluice::file_state& f, std::vector<int>& told) {
+  sluice::detail::carry(commit_and_keep(f, told), [] {}).handle.resume();
 }
 
 int opened(world& w, const char* name) {
@@ -166,4 +178,43 @@ TEST_CASE("a failed sync is told to all that waited for it, and refuses what com
       ::close(ends[0]);
     }
   }
+}
+
+// The kernel has told the error then, and says 0 to whoever asks next.
+TEST_CASE(
+    "who commits a file between its failed sync and the answers to it is not told it is safe") {
+  support::scripted_backend backend;
+  sluice::tuning::counters counters;
+  const sluice::tuning::commit_knobs knobs;
+  sluice::loop on(backend, counters);
+  const support::temp_dir dir;
+  support::engine_fixture engine("pool");
+  engine->core().storage_part() =
+      std::make_unique<sluice::committer>(on, knobs, counters, [](std::string_view) {});
+  sluice::file_state f(engine->core(), sluice::kernel::unique_fd(dir.open("file")));
+  const auto turns = [&on](int count) {
+    for (int i = 0; i < count; ++i) on.turn(0, 1000);
+  };
+  std::vector<int> told;
+  start_commit(f, told);
+  turns(3);
+  REQUIRE(backend.held().size() == 1);
+  // Runs in the turn of the failure, behind the lane and before the one who waited.
+  support::told_op behind(support::request_of(sluice::op_kind::read));
+  behind.then = [&] {
+    CHECK(told.empty());
+    start_commit(f, told);
+  };
+  on.start(behind, nullptr);
+  turns(1);
+  REQUIRE(backend.held().size() == 2);
+  backend.answer(*backend.held().front(), -EIO);
+  backend.answer(behind, 0);
+  turns(3);
+  CHECK(told == std::vector<int>{code::durability_unknown});
+  REQUIRE(backend.held().size() == 1);  // the second sync, which knows nothing
+  backend.answer(*backend.held().front(), 0);
+  turns(3);
+  CHECK(told == std::vector<int>(2, code::durability_unknown));
+  CHECK(on.ops_under_way() == 0);
 }

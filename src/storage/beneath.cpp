@@ -3,25 +3,33 @@
 #include <cerrno>
 
 #include "core/engine_core.hpp"
-#include "kernel/beneath.hpp"
 #include "ops/table.hpp"
 
 namespace sluice {
-namespace {
 
-struct walk_request {
-  int directory_fd;
-  const char* path;
-  int flags;
-  std::uint32_t mode;
-};
-
-std::int64_t walk(void* context) {
-  const auto* wanted = static_cast<const walk_request*>(context);
-  return kernel::walk_beneath(wanted->directory_fd, wanted->path, wanted->flags, wanted->mode);
+opening_beneath::opening_beneath(const engine_core& core, int directory_fd, const char* path,
+                                 int flags, std::uint32_t mode)
+    : path_(path),
+      directory_fd_(directory_fd),
+      flags_(flags),
+      mode_(mode),
+      how_(kernel::make_beneath_how(flags, mode)) {
+  if (!core.tried().openat2) {
+    request_ = call_of(walk, this);
+    return;
+  }
+  request_.kind = op_kind::openat2;
+  request_.fd = directory_fd;
+  request_.path = path;
+  request_.data = &how_;
 }
 
-}  // namespace
+std::int64_t opening_beneath::walk(void* opening) {
+  const auto& wanted = *static_cast<const opening_beneath*>(opening);
+  return kernel::walk_beneath(wanted.directory_fd_, wanted.path_, wanted.flags_, wanted.mode_);
+}
+
+std::int64_t opening_beneath::perform() const { return row_of(request_.kind).perform(request_); }
 
 int path_refusal(std::string_view path) {
   if (path.find('\0') != std::string_view::npos) return EINVAL;
@@ -39,18 +47,8 @@ task<result<kernel::unique_fd>> open_beneath(engine_core& core, int directory_fd
                                              int flags, std::uint32_t mode) {
   if (const int refusal = path_refusal(path); refusal != 0)
     co_return fail(refusal, "openat2", "open beneath the root");
-  op_request request;
-  kernel::beneath_how how = kernel::make_beneath_how(flags, mode);
-  walk_request wanted{directory_fd, path.c_str(), flags, mode};
-  if (core.tried().openat2) {
-    request.kind = op_kind::openat2;
-    request.fd = directory_fd;
-    request.path = path.c_str();
-    request.data = &how;
-  } else {
-    request = call_of(walk, &wanted);
-  }
-  op_await opening(core.loop(), request);
+  const opening_beneath wanted(core, directory_fd, path.c_str(), flags, mode);
+  op_await opening(core.loop(), wanted.request());
   const result<std::size_t> opened = co_await opening;
   if (!opened) co_return fail(opened.error().code, "openat2", "open beneath the root");
   co_return kernel::unique_fd(static_cast<int>(*opened));

@@ -5,7 +5,9 @@
 #include <string>
 #include <string_view>
 
+#include "kernel/beneath.hpp"
 #include "kernel/fd.hpp"
+#include "sluice/op.hpp"
 #include "sluice/result.hpp"
 #include "sluice/task.hpp"
 
@@ -17,6 +19,29 @@ class engine_core;
 // root of the process, or has a ".." (openat2 would allow one that stays beneath). EINVAL: a NUL,
 // at which every system call would cut it off.
 [[nodiscard]] int path_refusal(std::string_view path);
+
+// The request that opens `path` below `directory_fd`, by openat2 or by a walk on a worker, and what
+// it points to: stays where it is until the request has ended. Takes what path_refusal passes.
+class opening_beneath {
+ public:
+  opening_beneath(const engine_core& core, int directory_fd, const char* path, int flags,
+                  std::uint32_t mode);
+  opening_beneath(const opening_beneath&) = delete;
+  opening_beneath& operator=(const opening_beneath&) = delete;
+
+  [[nodiscard]] const op_request& request() const { return request_; }
+  // Carries it out, for who is on a worker already: a descriptor or -errno.
+  [[nodiscard]] std::int64_t perform() const;
+
+ private:
+  static std::int64_t walk(void* opening);
+  const char* path_;
+  int directory_fd_;
+  int flags_;
+  std::uint32_t mode_;
+  kernel::beneath_how how_;
+  op_request request_;
+};
 
 // Opens `path` below `directory_fd` with the flags of openat(2): no "..", no symbolic links, no
 // magic links. EXDEV: the path leads out; ELOOP: it meets a symbolic link; EINVAL: it has a NUL.

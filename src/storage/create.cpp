@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <utility>
 
-#include "kernel/beneath.hpp"
 #include "kernel/file_info.hpp"
 #include "ops/table.hpp"
 #include "storage/beneath.hpp"
@@ -70,32 +69,18 @@ task<result<file>> create_named(engine_core& core, int directory_fd) {
 
 // directory::create_for in one call of a worker.
 struct look_and_create {
-  int directory_fd;
-  const char* path;
-  bool by_openat2;
-  bool unnamed;  // else only the look is for this call
+  const opening_beneath& look;
+  const opening_beneath* create;  // null: only the look is for this call
   // Descriptors, or -errno; the second is not tried when the first failed but for ENOENT.
   std::int64_t looked = -ECANCELED;
   std::int64_t made = -EOPNOTSUPP;
 };
 
-std::int64_t open_now(const look_and_create& both, const char* path, int flags,
-                      std::uint32_t mode) {
-  if (!both.by_openat2) return kernel::walk_beneath(both.directory_fd, path, flags, mode);
-  kernel::beneath_how how = kernel::make_beneath_how(flags, mode);
-  op_request request;
-  request.kind = op_kind::openat2;
-  request.fd = both.directory_fd;
-  request.path = path;
-  request.data = &how;
-  return row_of(op_kind::openat2).perform(request);
-}
-
 std::int64_t look_and_create_on_worker(void* context) {
   auto& both = *static_cast<look_and_create*>(context);
-  both.looked = open_now(both, both.path, O_PATH, 0);
-  if (!both.unnamed || (both.looked < 0 && both.looked != -ENOENT)) return 0;
-  both.made = open_now(both, ".", unnamed_flags, file_mode);
+  both.looked = both.look.perform();
+  if (both.create == nullptr || (both.looked < 0 && both.looked != -ENOENT)) return 0;
+  both.made = both.create->perform();
   return 0;
 }
 
@@ -118,7 +103,9 @@ task<result<successor>> directory::create_for(std::string path) {
     co_return fail(refusal, "openat2", "create_for");
   if (const result<void> wanted = check_trust(*core_, fd_); !wanted)
     co_return std::unexpected(wanted.error());
-  look_and_create both{fd_, path.c_str(), core_->tried().openat2, core_->tried().unnamed_files};
+  const opening_beneath look(*core_, fd_, path.c_str(), O_PATH, 0);
+  const opening_beneath create(*core_, fd_, ".", unnamed_flags, file_mode);
+  look_and_create both{look, core_->tried().unnamed_files ? &create : nullptr};
   op_await working(core_->loop(), call_of(look_and_create_on_worker, &both));
   const result<std::size_t> done = co_await working;
   const kernel::unique_fd looked(static_cast<int>(std::max<std::int64_t>(both.looked, -1)));

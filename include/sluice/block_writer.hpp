@@ -70,9 +70,9 @@ struct block_writer_stats {
 // it, receiving into it and truncating it may not. The file must outlive it. Reserve the file's
 // space first (file::reserve) where its size is known: writes that make a file longer wait for each
 // other. The destructor drops what was not begun, gives its blocks back, and lets the writes under
-// way end in the background, however long the disk takes; until then another writer and what would
-// have the file alone (receives, copies into it, direct sends) are EBUSY, and file::write, truncate
-// and publish are the caller's to keep off. Nobody may be awaiting it.
+// way end in the background, however long the disk takes; until then another writer, publish, and
+// what would have the file alone (receives, copies into it, direct sends) are EBUSY, and
+// file::write and truncate are the caller's to keep off. Nobody may be awaiting it.
 class SLUICE_API block_writer {
  public:
   // EINVAL for options out of range; EBUSY when a transfer has the file alone, or when there is a

@@ -68,7 +68,9 @@ class SLUICE_API file {
   // longer then. EOPNOTSUPP where the filesystem cannot.
   [[nodiscard]] task<result<void>> reserve(std::uint64_t bytes);
 
-  // Makes every completed write durable (fdatasync, one for all that wait for this file). A failure
+  // Makes every completed write durable (fdatasync, one for all that wait for this file). Of what
+  // is under way, a write, a transfer, the blocks of a block_writer (which has a commit of its
+  // own), it may cover any part and says nothing: what it is to cover is awaited before. A failure
   // is final: code::durability_unknown now and at every later commit of this file, because the
   // kernel may have dropped the pages (kernel-notes/failed_sync_is_told_once.md).
   // code::engine_failed after a failed sync with sluice.commit.on_failure=fail_engine. A cancel
@@ -77,7 +79,7 @@ class SLUICE_API file {
   // The data's part of a durable publish, for whoever has something to do between data and name:
   // publish with durability::stored and the directory's sync must follow, and only then it is
   // durable. Shares its sync with other files that are being published (sluice.commit.grouping).
-  // Errors as commit.
+  // Errors as commit; EBUSY as publish.
   [[nodiscard]] task<result<void>> commit_to_publish(modified when = modified::as_written);
   // Dates the file by this moment, to the nanosecond, as modified::now does. Any thread, but may
   // wait for the disk: for a worker. Errors of futimens(2).
@@ -168,7 +170,10 @@ struct publish_options {
 // code::durability_unknown says that a sync failed: of the data, and the name is as it was, or of
 // the directory, and the file has the name for now. From then on code::filesystem_suspect is the
 // answer on that filesystem, until engine::clear_suspects; or code::engine_failed
-// (sluice.commit.on_failure=fail_engine).
+// (sluice.commit.on_failure=fail_engine). EBUSY, and nothing is done: a transfer has the file alone
+// (a receive, a copy into it, a direct send), a block_writer of it has bytes that are not stored,
+// or it is being published already. Such transfers are EBUSY in turn until the publish has ended; a
+// write or a truncation under way is the caller's to await, and to begin none, nor post a block.
 [[nodiscard]] SLUICE_API task<result<void>> publish(file& of, directory& in, std::string last_name,
                                                     publish_options options = {});
 

@@ -2,7 +2,7 @@
 // went.
 //
 // One transfer at a time has a file object: another is refused with EBUSY, a span_writer included
-// until it has finished. Only sends that cannot be direct share one: below
+// until it has finished, and so is a publish. Only sends that cannot be direct share one: below
 // sluice.send.direct_min_bytes, by another forced path, or with a cache policy that says how. While
 // a transfer has the file, file::read and file::write of it may meet O_DIRECT: EINVAL.
 #pragma once

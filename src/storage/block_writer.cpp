@@ -91,10 +91,10 @@ struct block_writer::state {
   file_state& file;
   engine_core& core;
   transfer_claim claim;
-  std::shared_ptr<void> token = std::make_shared<char>();
   kernel::unique_fd cached;
   kernel::unique_fd direct;
   write_batcher batcher;
+  std::shared_ptr<const write_batcher> token{std::make_shared<char>(), &batcher};
 };
 
 task<result<block_writer>> block_writer::open(file& into, block_writer_options options) {

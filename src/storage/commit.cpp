@@ -1,6 +1,7 @@
 #include "storage/commit.hpp"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "storage/committer.hpp"
 #include "storage/file_state.hpp"
@@ -55,6 +56,8 @@ task<result<void>> commit_to_publish(file_state& state, const kernel::inode_info
 }
 
 task<result<void>> file::commit_to_publish(modified when) {
+  const transfer_claim claim(*state_, transfer_claim::hold::publish);
+  if (!claim) co_return fail(EBUSY, "publish", "the file is being written, or published");
   const result<kernel::inode_info> inode = kernel::inode_of(state_->fd.get());
   if (!inode) co_return std::unexpected(inode.error());
   co_return co_await sluice::commit_to_publish(*state_, *inode, when);

@@ -10,6 +10,7 @@
 #include "storage/file_state.hpp"
 #include "storage/naming.hpp"
 #include "storage/reserve.hpp"
+#include "storage/write_batcher.hpp"
 
 namespace sluice {
 
@@ -18,16 +19,35 @@ file_state::~file_state() {
   core.closer().close_later({std::move(fd), std::move(directory), std::move(temporary_name)});
 }
 
-transfer_claim::transfer_claim(file_state& file, hold wanted) {
-  const bool free = file.transfers == 0 && file.writer.expired();
-  if (wanted == hold::alone ? !free : file.transfers < 0) return;
+namespace {
+
+bool stores_blocks(const file_state& file) {
+  const std::shared_ptr<const write_batcher> writer = file.writer.lock();
+  return writer && writer->holds_bytes();
+}
+
+bool is_free(const file_state& file, transfer_claim::hold wanted) {
+  switch (wanted) {
+    case transfer_claim::hold::alone: return file.transfers == 0 && file.writer.expired();
+    case transfer_claim::hold::shared: return file.transfers >= 0;
+    case transfer_claim::hold::publish: break;
+  }
+  return file.transfers >= 0 && !file.publishing && !stores_blocks(file);
+}
+
+}  // namespace
+
+transfer_claim::transfer_claim(file_state& file, hold wanted) : as_(wanted) {
+  if (!is_free(file, wanted)) return;
   file.transfers += wanted == hold::alone ? -1 : 1;
+  if (wanted == hold::publish) file.publishing = true;
   held_ = &file;
 }
 
 void transfer_claim::release() {
   if (held_ == nullptr) return;
-  held_->transfers -= held_->transfers < 0 ? -1 : 1;
+  held_->transfers -= as_ == hold::alone ? -1 : 1;
+  if (as_ == hold::publish) held_->publishing = false;
   held_ = nullptr;
 }
 

@@ -12,6 +12,8 @@
 
 namespace sluice {
 
+class write_batcher;
+
 struct file_state {
   file_state(engine_core& on, kernel::unique_fd opened) : core(on), fd(std::move(opened)) {}
   file_state(const file_state&) = delete;
@@ -30,16 +32,18 @@ struct file_state {
   std::string temporary_name;    // while it has one
   bool durability_lost = false;  // a sync failed: final
   int transfers = 0;             // that share it now; -1: one that has it alone
+  bool publishing = false;       // one of those that share it is a publish
   // Of the block writer whose writes may be under way, be it gone or not: what it still writes must
   // not land on what came after it.
-  std::weak_ptr<void> writer;
+  std::weak_ptr<const write_batcher> writer;
 };
 
 // A transfer's hold on its file. O_DIRECT is a flag of the descriptor, so one that may switch it,
-// or that cuts the file, has it alone; those that only read through the page cache share it.
+// or that cuts the file, has it alone; those that only read through the page cache share it, and a
+// publish does when nothing is still to be written.
 class transfer_claim {
  public:
-  enum class hold : std::uint8_t { alone, shared };
+  enum class hold : std::uint8_t { alone, shared, publish };
   transfer_claim(file_state& file, hold wanted);
   transfer_claim(const transfer_claim&) = delete;
   transfer_claim& operator=(const transfer_claim&) = delete;
@@ -50,6 +54,7 @@ class transfer_claim {
 
  private:
   file_state* held_ = nullptr;
+  hold as_;
 };
 
 [[nodiscard]] inline file_info info_of(const kernel::inode_info& inode) {

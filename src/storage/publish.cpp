@@ -176,6 +176,8 @@ const char* name(durability d) { return d == durability::durable ? "durable" : "
 task<result<void>> publish(file& of, directory& in, std::string last_name,
                            publish_options options) {
   file_state& state = of.state();
+  const transfer_claim claim(state, transfer_claim::hold::publish);
+  if (!claim) co_return fail(EBUSY, "publish", "the file is being written, or published");
   const result<kernel::inode_info> inode = kernel::inode_of(state.fd.get());
   if (!inode) co_return std::unexpected(inode.error());
   const result<void> sound = check(state, last_name, *inode);

@@ -81,6 +81,8 @@ class write_batcher {
 
   // The bytes at `offset` that are not yet in the file, the newest; or how many are in it.
   [[nodiscard]] range_map::view look(std::uint64_t offset, std::uint64_t end) const;
+  // Whether bytes are not yet in the file; none once it has failed but those being written.
+  [[nodiscard]] bool holds_bytes() const { return !stripes_.empty(); }
   // Where the last byte ends that is not yet in the file; 0 when all are.
   [[nodiscard]] std::uint64_t end_offset() const;
 

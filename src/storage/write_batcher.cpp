@@ -3,13 +3,11 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
-#include <climits>
 #include <utility>
 
 #include "backend/loop.hpp"
 #include "base/assert.hpp"
 #include "kernel/clock.hpp"
-#include "storage/file_state.hpp"
 
 namespace sluice {
 namespace {
@@ -21,9 +19,6 @@ std::uint64_t stripes_of(std::uint64_t bytes, std::uint64_t merge_bytes) {
 // Those of one file wait for each other (the inode's lock), each in a thread of its own: on a disk
 // that hangs, more of them would keep the threads from other disks.
 constexpr std::size_t cached_under_way_max = 4;
-
-// Of a write that need not grow its memory: 512 KiB of 16 KiB blocks, and as much again.
-constexpr std::size_t parts_kept = 64;
 
 // Enough for the largest block, whatever the limits say: else nobody could ever post it.
 std::size_t nodes_for(const write_limits& limits, std::uint64_t block_bytes) {
@@ -50,7 +45,6 @@ write_batcher::write_batcher(loop& on, const buffer_class& blocks, tuning::write
     slots_[i].owner = this;
     slots_[i].write.context = &slots_[i];
     slots_[i].write.complete = ended;
-    slots_[i].parts.reserve(parts_kept);
     free_slots_.push_back(&slots_[i]);
   }
   timer_.request.kind = op_kind::timeout;
@@ -211,78 +205,21 @@ void write_batcher::seal(stripe& s) {
   s.wanted = false;
 }
 
-write_batcher::access write_batcher::access_of(const write_piece& p) const {
-  if (target_.direct < 0) return access::cached;
-  const std::uint64_t unit = target_.alignment.offset_bytes;
-  const auto address = reinterpret_cast<std::uintptr_t>(p.data);
-  const std::uint32_t memory_unit = std::max(target_.alignment.memory_bytes, 1U);
-  const bool aligned = p.offset % unit == 0 && p.bytes % unit == 0 && address % memory_unit == 0;
-  return aligned ? access::direct : access::cached;
-}
-
 // False: writes of the other access are under way, or enough, and have to end first.
 bool write_batcher::begin_write(stripe& s) {
-  const access by = access_of(*s.unbegun);
+  const write_access by = access_of(*s.unbegun, target_);
   if (under_way_ > 0 && by != access_) return false;
-  if (by == access::cached && under_way_ >= cached_under_way_max) return false;
+  if (by == write_access::cached && under_way_ >= cached_under_way_max) return false;
   access_ = by;
   slot& w = *free_slots_.back();
   free_slots_.pop_back();
-  collect(w, s);
-  w.write.request = request_of(w);
+  w.of = &s;
+  s.unbegun = w.run.take(*s.unbegun, s.leaving, target_);
+  w.write.request = w.run.request(target_);
   ++under_way_;
   // Of no task's scope: the blocks of many are in it.
   loop_.start(w.write, nullptr);
   return true;
-}
-
-// The run at the front of what is unbegun: adjacent in the file, of one access, and as many vectors
-// as a call takes. Adjacent memory shares a vector.
-void write_batcher::collect(slot& w, stripe& s) {
-  w.of = &s;
-  w.first = s.unbegun;
-  w.by = access_;
-  w.pieces = 0;
-  w.bytes = 0;
-  w.buffer_index = w.first->block.buffer_index();
-  w.parts.clear();
-  auto at = range_map::at(*s.unbegun);
-  for (; at != s.leaving.end(); ++at) {
-    if (at->offset != w.first->offset + w.bytes || access_of(*at) != access_) break;
-    auto* const memory = const_cast<std::byte*>(at->data);
-    if (!w.parts.empty() &&
-        static_cast<std::byte*>(w.parts.back().iov_base) + w.parts.back().iov_len == memory) {
-      w.parts.back().iov_len += at->bytes;
-    } else if (w.parts.size() < IOV_MAX) {
-      w.parts.push_back({memory, at->bytes});
-    } else {
-      break;
-    }
-    if (at->block.buffer_index() != w.buffer_index) w.buffer_index = -1;
-    ++w.pieces;
-    w.bytes += at->bytes;
-  }
-  s.unbegun = at == s.leaving.end() ? nullptr : &*at;
-}
-
-op_request write_batcher::request_of(slot& w) const {
-  op_request request;
-  request.fd = w.by == access::direct ? target_.direct : target_.cached;
-  const bool direct = w.by == access::direct;
-  request.route = target_.in_memory && !direct ? memory_write_route(w.bytes) : write_route(direct);
-  request.offset = w.first->offset;
-  const bool fixed = w.buffer_index >= 0;
-  if (fixed) request.buffer_index = static_cast<std::uint16_t>(w.buffer_index);
-  if (w.parts.size() > 1) {
-    request.kind = fixed ? op_kind::writev_fixed : op_kind::writev;
-    request.data = w.parts.data();
-    request.length = w.parts.size();
-  } else {
-    request.kind = fixed ? op_kind::write_fixed : op_kind::write;
-    request.data = w.parts.front().iov_base;
-    request.length = w.bytes;
-  }
-  return request;
 }
 
 void write_batcher::ended(op& o) noexcept {
@@ -291,9 +228,9 @@ void write_batcher::ended(op& o) noexcept {
   stripe& s = *w.of;
   --b.under_way_;
   b.free_slots_.push_back(&w);
-  s.leaving.remove(b.pieces_, range_map::at(*w.first), w.pieces);
+  s.leaving.remove(b.pieces_, range_map::at(w.run.first()), w.run.pieces());
   if (o.outcome() >= 0) {
-    b.count(w);
+    b.count(w.run);
   } else {
     b.counters_.failures.add();
     b.fail(static_cast<int>(-o.outcome()));
@@ -303,16 +240,16 @@ void write_batcher::ended(op& o) noexcept {
   b.go_on();
 }
 
-void write_batcher::count(const slot& w) {
+void write_batcher::count(const merged_write& run) {
   ++stats_.ops;
-  stats_.bytes += w.bytes;
+  stats_.bytes += run.bytes();
   counters_.ops.add();
-  counters_.bytes.add(w.bytes);
-  if (w.pieces > 1) counters_.merged.add(w.pieces);
-  if (w.parts.size() > 1 && w.buffer_index >= 0) counters_.vectors_fixed.add();
-  if (w.by == access::cached) return;
-  stats_.direct_bytes += w.bytes;
-  counters_.direct_bytes.add(w.bytes);
+  counters_.bytes.add(run.bytes());
+  if (run.pieces() > 1) counters_.merged.add(run.pieces());
+  if (run.has_vectors() && run.is_fixed()) counters_.vectors_fixed.add();
+  if (run.access() == write_access::cached) return;
+  stats_.direct_bytes += run.bytes();
+  counters_.direct_bytes.add(run.bytes());
 }
 
 // Nothing of the stripe is leaving any more.

@@ -12,8 +12,6 @@
 // or share a page, are in order, without looking for them.
 #pragma once
 
-#include <sys/uio.h>
-
 #include <boost/intrusive/list.hpp>
 #include <boost/intrusive/set.hpp>
 #include <coroutine>
@@ -24,22 +22,14 @@
 #include <vector>
 
 #include "core/waiter.hpp"
-#include "kernel/file_info.hpp"
 #include "memory/buffer_pool.hpp"
 #include "ops/lists.hpp"
 #include "sluice/block_writer.hpp"
+#include "storage/merged_write.hpp"
 #include "storage/range_map.hpp"
 #include "tuning/counter_values.hpp"
 
 namespace sluice {
-
-// Two descriptors of one file, which stay open as long as a write is under way.
-struct write_target {
-  int cached = -1;  // through the page cache
-  int direct = -1;  // by O_DIRECT; -1: never
-  kernel::direct_alignment alignment;
-  bool in_memory = false;  // there is no disk behind the file
-};
 
 struct write_limits {
   std::uint64_t merge_bytes = 0;  // a power of two
@@ -156,18 +146,12 @@ class write_batcher {
   using stripe_list = boost::intrusive::list<
       stripe,
       boost::intrusive::member_hook<stripe, boost::intrusive::list_member_hook<>, &stripe::link>>;
-  enum class access : std::uint8_t { cached, direct };
   // One write under way: a run of pieces of a stripe's round.
   struct slot {
     op write;
     write_batcher* owner = nullptr;
     stripe* of = nullptr;
-    write_piece* first = nullptr;
-    std::size_t pieces = 0;
-    std::uint64_t bytes = 0;
-    access by = access::cached;
-    std::int32_t buffer_index = -1;  // the registered buffer that all pieces lie in; -1: none
-    std::vector<iovec> parts;        // keeps its memory
+    merged_write run;
   };
 
   [[nodiscard]] bool has_room_for(std::uint64_t bytes) const;
@@ -185,11 +169,8 @@ class write_batcher {
   void pump();
   void seal(stripe& s);
   [[nodiscard]] bool begin_write(stripe& s);
-  void collect(slot& w, stripe& s);
-  [[nodiscard]] op_request request_of(slot& w) const;
-  [[nodiscard]] access access_of(const write_piece& p) const;
   static void ended(op& o) noexcept;
-  void count(const slot& w);
+  void count(const merged_write& run);
   void end_round(stripe& s);
   void fail(int code);
   void drop_unbegun();
@@ -214,7 +195,7 @@ class write_batcher {
   std::unique_ptr<slot[]> slots_;
   std::vector<slot*> free_slots_;
   std::size_t under_way_ = 0;
-  access access_ = access::cached;  // of the writes under way
+  write_access access_ = write_access::cached;  // of the writes under way
   op timer_;
   op_list waiting_for_room_;
   waiter idle_;

@@ -6,10 +6,12 @@
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 
+#include <cerrno>
 #include <cstring>
 #include <limits>
 #include <string>
 
+#include "kernel/fd.hpp"
 #include "kernel/uapi.hpp"
 
 namespace sluice::kernel {
@@ -64,7 +66,16 @@ int reopen(int fd, int flags) {
   return opened >= 0 ? opened : -errno;
 }
 
-int reopen_direct(int fd) { return reopen(fd, O_WRONLY | O_DIRECT); }
+int reopen_direct(int fd, int access, direct_alignment& alignment) {
+  const int again = reopen(fd, access | O_DIRECT);
+  if (again < 0) return again == -EINVAL ? -EOPNOTSUPP : again;
+  unique_fd opened(again);
+  alignment = alignment_of(opened.get());
+  if (!alignment.possible()) return -EOPNOTSUPP;
+  // Asking may have switched it off.
+  const int refusal = set_direct(opened.get(), true);
+  return refusal == 0 ? opened.release() : -refusal;
+}
 
 result<inode_info> inode_of(int fd) {
   struct stat info{};

@@ -30,10 +30,11 @@ struct direct_alignment {
 // descriptor, or -errno (ENOENT without /proc, EACCES). May wait for a network filesystem.
 [[nodiscard]] int reopen(int fd, int flags);
 
-// Opens the file of a descriptor once more, for writing by O_DIRECT only, with flags of its own
-// (kernel-notes/reopened_file_has_own_flags.md): the new descriptor, or -errno (EINVAL where the
-// filesystem cannot). May wait for a network filesystem.
-[[nodiscard]] int reopen_direct(int fd);
+// Opens the file of a descriptor once more, by O_DIRECT only, with flags of its own
+// (kernel-notes/reopened_file_has_own_flags.md); `access` is O_RDONLY or O_WRONLY. The new
+// descriptor, and in `alignment` what the file asks for; or -errno, EOPNOTSUPP where the filesystem
+// cannot. May wait for a network filesystem.
+[[nodiscard]] int reopen_direct(int fd, int access, direct_alignment& alignment);
 
 struct inode_info {
   std::uint64_t bytes = 0;

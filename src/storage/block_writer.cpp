@@ -36,13 +36,7 @@ struct reopening {
 
 std::int64_t reopen(void* data) {
   auto& r = *static_cast<reopening*>(data);
-  kernel::unique_fd opened(kernel::reopen_direct(r.fd));
-  if (!opened) return -errno;
-  r.alignment = kernel::alignment_of(opened.get());
-  if (!r.alignment.possible()) return -EOPNOTSUPP;
-  // Asking may have switched it off.
-  const int refusal = kernel::set_direct(opened.get(), true);
-  return refusal == 0 ? opened.release() : -refusal;
+  return kernel::reopen_direct(r.fd, O_WRONLY, r.alignment);
 }
 
 std::uint64_t end_of(std::uint64_t offset, std::uint64_t length) {

@@ -64,22 +64,38 @@ TEST_CASE("O_DIRECT is switched on and off, and the other flags stay") {
   CHECK(set_direct(-1, true) == EBADF);
 }
 
-TEST_CASE("a file opened again for direct writing has flags of its own") {
+TEST_CASE("a file opened again for direct reading or writing has flags of its own") {
   const support::temp_dir dir;
   const unique_fd fd(dir.open("file"));
-  const int again = reopen_direct(fd.get());
-  if (again == -EINVAL) {
-    MESSAGE("no O_DIRECT here");
+  for (const int access : {O_RDONLY, O_WRONLY}) {
+    CAPTURE(access);
+    direct_alignment alignment;
+    const int again = reopen_direct(fd.get(), access, alignment);
+    if (again == -EOPNOTSUPP) {
+      MESSAGE("no O_DIRECT here");
+      return;
+    }
+    REQUIRE(again >= 0);
+    const unique_fd direct(again);
+    CHECK(alignment.possible());
+    CHECK(is_direct(direct.get()));
+    CHECK_FALSE(is_direct(fd.get()));
+    CHECK(inode_of(direct.get())->inode == inode_of(fd.get())->inode);
+    CHECK(::fcntl(direct.get(), F_GETFD) == FD_CLOEXEC);
+    CHECK(is_writable(direct.get()) == (access == O_WRONLY));
+    CHECK(reopen_direct(-1, access, alignment) == -ENOENT);
+  }
+}
+
+TEST_CASE("a filesystem in memory is no place for direct reads") {
+  const unique_fd fd(::open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (!fd) {
+    MESSAGE("no /dev/shm here");
     return;
   }
-  REQUIRE(again >= 0);
-  const unique_fd direct(again);
-  CHECK(is_direct(direct.get()));
-  CHECK_FALSE(is_direct(fd.get()));
-  CHECK(inode_of(direct.get())->inode == inode_of(fd.get())->inode);
-  CHECK(::fcntl(direct.get(), F_GETFD) == FD_CLOEXEC);
-  CHECK(is_writable(direct.get()));
-  CHECK(reopen_direct(-1) == -ENOENT);
+  direct_alignment alignment;
+  CHECK(reopen_direct(fd.get(), O_RDONLY, alignment) == -EOPNOTSUPP);
+  CHECK_FALSE(alignment.possible());
 }
 
 TEST_CASE("what is open for reading only is not writable") {

@@ -1,0 +1,115 @@
+#include "sluice/direct_reader.hpp"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <limits>
+#include <utility>
+
+#include "ops/table.hpp"
+#include "storage/file_state.hpp"
+
+namespace sluice {
+namespace {
+
+constexpr std::uint64_t offset_max = std::numeric_limits<std::int64_t>::max();
+constexpr const char* where = "direct_reader";
+
+// What a worker finds out: opening and asking may wait for a network filesystem.
+struct reopening {
+  kernel::unique_fd held;  // stays while the worker has it, whatever becomes of the file
+  kernel::unique_fd opened;
+  kernel::direct_alignment alignment;
+
+  static std::int64_t carry_out(void* data) {
+    auto& r = *static_cast<reopening*>(data);
+    const int opened = kernel::reopen_direct(r.held.get(), O_RDONLY, r.alignment);
+    if (opened < 0) return opened;
+    r.opened.reset(opened);
+    return 0;
+  }
+};
+
+bool is_readable(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  return flags >= 0 && (flags & O_ACCMODE) != O_WRONLY;
+}
+
+}  // namespace
+
+struct direct_reader::state {
+  state(engine_core& on, kernel::unique_fd opened, const kernel::direct_alignment& asked)
+      : core(on), fd(std::move(opened)), alignment(asked) {}
+  state(const state&) = delete;
+  state& operator=(const state&) = delete;
+  ~state() { core.closer().close_later({std::move(fd), {}, {}}); }
+
+  engine_core& core;
+  kernel::unique_fd fd;
+  const kernel::direct_alignment alignment;
+};
+
+task<result<direct_reader>> direct_reader::open(const file& of) {
+  engine_core& core = of.state().core;
+  // Opened again it might be readable all the same.
+  if (!is_readable(of.fd())) co_return fail(EBADF, "open", where);
+  if (!core.tried().proc_self_fd) co_return fail(EOPNOTSUPP, "open", where);
+  reopening again{kernel::unique_fd(::fcntl(of.fd(), F_DUPFD_CLOEXEC, 0)), {}, {}};
+  if (!again.held) co_return fail(errno, "fcntl", where);
+  op_await opening(core.loop(), call_of(reopening::carry_out, &again));
+  const result<std::size_t> opened = co_await opening;
+  if (!opened) co_return fail(opened.error().code, "open", where);
+  co_return direct_reader(std::make_unique<state>(core, std::move(again.opened), again.alignment));
+}
+
+direct_reader::direct_reader(std::unique_ptr<state> made) : state_(std::move(made)) {}
+direct_reader::direct_reader(direct_reader&&) noexcept = default;
+direct_reader& direct_reader::operator=(direct_reader&&) noexcept = default;
+direct_reader::~direct_reader() = default;
+
+std::uint32_t direct_reader::alignment_bytes() const { return state_->alignment.offset_bytes; }
+
+std::uint64_t direct_reader::room_bytes(std::uint64_t offset, std::uint64_t bytes) const {
+  const std::uint64_t unit = alignment_bytes();
+  return (offset % unit + bytes + unit - 1) / unit * unit;
+}
+
+// Worked example: alignment 512, a file of 70,001 bytes, 300 bytes wanted from 69,900 on. 1,024 are
+// read from 69,632 on; 369 come, an odd count, so the file ends there. 268 of them lie before the
+// range: 101 are left of it.
+task<result<std::span<std::byte>>> direct_reader::read(const lease& into, std::uint64_t offset,
+                                                       std::uint64_t bytes) {
+  const state& s = *state_;
+  const std::uint64_t unit = alignment_bytes();
+  if (offset > offset_max || bytes > offset_max - offset || room_bytes(offset, bytes) > into.size())
+    co_return fail(EINVAL, "read", "direct_reader: a range larger than the memory");
+  if (reinterpret_cast<std::uintptr_t>(into.data()) % std::max(s.alignment.memory_bytes, 1U) != 0)
+    co_return fail(EINVAL, "read", "direct_reader: memory that is not aligned");
+  const std::uint64_t skip = offset % unit;
+  const std::uint64_t whole = room_bytes(offset, bytes);
+  std::uint64_t done = 0;
+  while (done < skip + bytes) {
+    op_request request;
+    request.kind = op_kind::read;
+    if (into.buffer_index() >= 0) {
+      request.kind = op_kind::read_fixed;
+      request.buffer_index = static_cast<std::uint16_t>(into.buffer_index());
+    }
+    request.fd = s.fd.get();
+    request.data = into.data() + done;
+    request.length = whole - done;
+    request.offset = offset - skip + done;
+    request.accept_short = true;  // it could not be continued at the odd offset it stopped at
+    op_await reading(s.core.loop(), request);
+    const result<std::size_t> got = co_await reading;
+    if (!got) co_return std::unexpected(got.error());
+    done += *got;
+    // It may stop short inside the file (read(2)); at its end nothing comes, or an odd count.
+    if (*got == 0 || *got % unit != 0) break;
+  }
+  const std::uint64_t had = std::min(done, skip + bytes);
+  co_return into.bytes().subspan(skip, had > skip ? had - skip : 0);
+}
+
+}  // namespace sluice

@@ -15,6 +15,7 @@ struct command_line {
   std::string listen;
   std::vector<std::string> peers;
   std::vector<std::string> settings;  // knob=value
+  std::string cache = "cached";       // or direct: where what is given out is read from
   unsigned give_up_seconds = 60;
   unsigned answer_seconds = 30;
   unsigned keep_alive_seconds = 90;

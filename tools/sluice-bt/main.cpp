@@ -24,6 +24,15 @@ void describe_knobs(CLI::App& command, bt::command_line& given) {
       ->allow_extra_args(false);
 }
 
+void describe_cache(CLI::App& command, bt::command_line& given) {
+  command
+      .add_option("--cache", given.cache,
+                  "What is given out is read through the page cache (cached), or around it by "
+                  "O_DIRECT where the filesystem can (direct)")
+      ->check(CLI::IsMember({"cached", "direct"}))
+      ->capture_default_str();
+}
+
 void describe_get(CLI::App& app, bt::command_line& given) {
   CLI::App* get = app.add_subcommand("get", "Fetches the torrent's files");
   get->add_option("FILE", given.torrent, "The .torrent file")->required();
@@ -48,6 +57,7 @@ void describe_get(CLI::App& app, bt::command_line& given) {
          "Seconds without a word of ours after which a peer is told that we are still here")
       ->check(CLI::Range(1U, 120U))
       ->capture_default_str();
+  describe_cache(*get, given);
   describe_knobs(*get, given);
 }
 
@@ -56,6 +66,7 @@ void describe_seed(CLI::App& app, bt::command_line& given) {
   seed->add_option("FILE", given.torrent, "The .torrent file")->required();
   seed->add_option("--data", given.directory, "Where the files are")->required()->type_name("DIR");
   seed->add_option("--listen", given.listen, "ADDR:PORT; port 0: the kernel chooses")->required();
+  describe_cache(*seed, given);
   describe_knobs(*seed, given);
 }
 

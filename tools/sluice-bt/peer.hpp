@@ -91,7 +91,7 @@ class peer : public std::enable_shared_from_this<peer> {
   void flush();
   static sluice::task<void> send_all(std::shared_ptr<peer> self);
   sluice::task<sluice::result<void>> send_answers();
-  void choose_answers(answer& of, std::size_t bytes_max);
+  void choose_answers(answer& of);
   sluice::task<sluice::result<void>> read_answers(answer& of);
 
   session& home_;

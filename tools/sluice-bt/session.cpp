@@ -100,6 +100,10 @@ task<void> session::open() {
   }
   if (!opened) co_return fail(opened.error());
   store_ = std::move(*opened);
+  if (options_.cache == cache_choice::direct) {
+    const std::string refused = co_await store_->open_direct();
+    if (!refused.empty() && !ending_) events_.notice(refused);
+  }
   checker_ = std::make_unique<piece_checker>(engine_, *store_, info_.pieces, held_bytes(engine_));
   checker_->on_verdict([this](std::uint32_t piece, piece_checker::verdict v) { judge(piece, v); },
                        [this](const sluice::error& problem) { fail(sluice::describe(problem)); });

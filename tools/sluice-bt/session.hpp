@@ -25,11 +25,18 @@ struct peer_address {
   std::string address;  // as sluice::stream::connect wants it
 };
 
+// Where blocks that are given out are read from.
+enum class cache_choice : std::uint8_t {
+  cached,  // the page cache
+  direct,  // the disk, by O_DIRECT where the filesystem can
+};
+
 struct session_options {
   bool fetch = false;  // else only what is in the directory is given out
   std::string directory;
   std::vector<peer_address> peers;
-  std::string listen;                   // empty: nobody can connect
+  std::string listen;  // empty: nobody can connect
+  cache_choice cache = cache_choice::cached;
   std::chrono::seconds give_up{60};     // without any progress
   std::chrono::seconds answer{30};      // without one block of those that a peer was asked for
   std::chrono::seconds keep_alive{90};  // without a word of ours

@@ -75,7 +75,7 @@ task<std::expected<void, std::string>> store::open_one(sluice::engine& on, const
     if (!reserved) co_return refused(explain(of.path, reserved.error()));
   }
   fds_.push_back(file->fd());
-  entries_.push_back({std::move(*file), std::nullopt, false});
+  entries_.push_back({std::move(*file), std::nullopt, std::nullopt, false});
   co_return std::expected<void, std::string>();
 }
 
@@ -135,7 +135,7 @@ task<std::expected<void, std::string>> store::find_all(sluice::engine& on, const
       co_return refused(fmt::format("{}/{}: has {} bytes, but {} in the torrent", directory,
                                     file.path, info->bytes, file.bytes));
     fds_.push_back(found->fd());
-    entries_.push_back({std::move(*found), std::nullopt, false});
+    entries_.push_back({std::move(*found), std::nullopt, std::nullopt, false});
   }
   found_content_ = true;
   co_return std::expected<void, std::string>();
@@ -163,11 +163,7 @@ staging::target store::target_of(std::size_t file) {
 
 result<bool> store::try_write(sluice::lease& block, std::span<const std::byte> bytes,
                               std::uint64_t offset) {
-  segment only;
-  layout_.for_each(offset, bytes.size(), [&only](const segment& part) {
-    only = part;
-    return false;
-  });
+  const segment only = first_of(offset, bytes.size());
   entry& into = entries_[only.file];
   if (only.bytes < bytes.size() || into.staged || !into.writer || !into.writer->has_room())
     return false;
@@ -179,11 +175,7 @@ result<bool> store::try_write(sluice::lease& block, std::span<const std::byte> b
 task<result<void>> store::write(sluice::lease block, std::span<const std::byte> bytes,
                                 std::uint64_t offset) {
   for (std::uint64_t done = 0; done < bytes.size();) {
-    segment here;
-    layout_.for_each(offset + done, bytes.size() - done, [&here](const segment& part) {
-      here = part;
-      return false;
-    });
+    const segment here = first_of(offset + done, bytes.size() - done);
     const std::span<const std::byte> part = bytes.subspan(done, here.bytes);
     done += here.bytes;
     if (!entries_[here.file].writer) continue;  // a pad
@@ -207,33 +199,111 @@ task<result<void>> store::unstage(std::size_t file, std::uint64_t offset, std::u
   co_return co_await staging_.flush(target_of(file), offset, bytes);
 }
 
+segment store::first_of(std::uint64_t offset, std::uint64_t bytes) const {
+  segment first;
+  layout_.for_each(offset, bytes, [&first](const segment& part) {
+    first = part;
+    return false;
+  });
+  return first;
+}
+
 task<result<void>> store::read(std::span<std::byte> into, std::uint64_t offset) {
   while (!into.empty()) {
-    segment here;
-    layout_.for_each(offset, into.size(), [&](const segment& part) {
-      here = part;
-      return false;
-    });
-    entry& from = entries_[here.file];
-    const std::span<std::byte> place = into.first(here.bytes);
+    const segment here = first_of(offset, into.size());
+    const result<void> read = co_await read_cached(into.first(here.bytes), here);
+    if (!read) co_return read;
     into = into.subspan(here.bytes);
     offset += here.bytes;
-    if (fds_[here.file] == no_descriptor) {
-      std::ranges::fill(place, std::byte{0});
-      continue;
-    }
-    const result<void> unstaged = co_await unstage(here.file, here.offset, here.bytes);
-    if (!unstaged) co_return unstaged;
-    result<std::size_t> got;
-    if (from.writer) {
-      got = co_await from.writer->read(place, here.offset);
-    } else {
-      got = co_await from.file.read(place, here.offset);
-    }
-    if (!got) co_return std::unexpected(got.error());
-    if (*got < here.bytes) co_return sluice::fail(sluice::code::end_of_stream, "read", "store");
   }
   co_return result<void>();
+}
+
+task<result<void>> store::read_cached(std::span<std::byte> into, segment from) {
+  entry& file = entries_[from.file];
+  if (fds_[from.file] == no_descriptor) {
+    std::ranges::fill(into, std::byte{0});
+    co_return result<void>();
+  }
+  const result<void> unstaged = co_await unstage(from.file, from.offset, from.bytes);
+  if (!unstaged) co_return unstaged;
+  result<std::size_t> got;
+  if (file.writer) {
+    got = co_await file.writer->read(into, from.offset);
+  } else {
+    got = co_await file.file.read(into, from.offset);
+  }
+  if (!got) co_return std::unexpected(got.error());
+  if (*got < from.bytes) co_return sluice::fail(sluice::code::end_of_stream, "read", "store");
+  co_return result<void>();
+}
+
+task<std::string> store::open_direct() {
+  std::string why;
+  std::size_t without = 0;
+  std::uint64_t unit_max = 0;
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    if (fds_[i] == no_descriptor || layout_.file_bytes(i) == 0) continue;
+    result<sluice::direct_reader> reader = co_await sluice::direct_reader::open(entries_[i].file);
+    if (reader) {
+      unit_max = std::max<std::uint64_t>(unit_max, reader->alignment_bytes());
+      entries_[i].direct.emplace(std::move(*reader));
+    } else if (++without == 1) {
+      why = sluice::describe(reader.error());
+    }
+  }
+  // A read begins on a page of the memory, and up to a unit before the range and after it.
+  if (unit_max > 0) spare_bytes_ = page_bytes + 2 * unit_max;
+  if (without == 0) co_return std::string();
+  co_return fmt::format("no O_DIRECT for {} of {} files, which are read through the page cache: {}",
+                        without, entries_.size(), why);
+}
+
+// Where the range is still in memory, not yet written, it is copied from there; where only a part
+// of it is, that is written first.
+task<store::found_bytes> store::read_direct(const sluice::lease& into, segment from) {
+  const std::span<std::byte> place = into.bytes().first(from.bytes);
+  entry& file = entries_[from.file];
+  if (!file.direct) {
+    const result<void> read = co_await read_cached(place, from);
+    if (!read) co_return std::unexpected(read.error());
+    co_return found_bytes(place);
+  }
+  const result<void> unstaged = co_await unstage(from.file, from.offset, from.bytes);
+  if (!unstaged) co_return std::unexpected(unstaged.error());
+  if (file.writer) {
+    if (file.writer->try_read(place, from.offset)) co_return found_bytes(place);
+    const result<void> stored = co_await file.writer->flush(from.offset, from.bytes);
+    if (!stored) co_return std::unexpected(stored.error());
+  }
+  const found_bytes got = co_await file.direct->read(into, from.offset, from.bytes);
+  if (got && got->size() < from.bytes)
+    co_return sluice::fail(sluice::code::end_of_stream, "read", "store");
+  co_return got;
+}
+
+// What lies in several files is read one behind the other, each from a page on, and moved together.
+task<store::found_bytes> store::read_block(const sluice::lease& into, std::uint64_t offset,
+                                           std::uint64_t bytes) {
+  if (spare_bytes_ == 0 || into.size() < bytes + spare_bytes_) {
+    const std::span<std::byte> place = into.bytes().first(bytes);
+    const result<void> read = co_await this->read(place, offset);
+    if (!read) co_return std::unexpected(read.error());
+    co_return found_bytes(place);
+  }
+  const segment first = first_of(offset, bytes);
+  if (first.bytes == bytes) co_return co_await read_direct(into, first);
+  for (std::uint64_t done = 0; done < bytes;) {
+    const segment here = first_of(offset + done, bytes - done);
+    const auto behind =
+        static_cast<std::uint32_t>((done + page_bytes - 1) / page_bytes * page_bytes);
+    const sluice::lease rest = into.part(behind, into.size() - behind);
+    const found_bytes got = co_await read_direct(rest, here);
+    if (!got) co_return got;
+    std::memmove(into.data() + done, got->data(), got->size());
+    done += here.bytes;
+  }
+  co_return found_bytes(into.bytes().first(bytes));
 }
 
 task<result<void>> store::commit() {

@@ -13,6 +13,7 @@
 #include "layout.hpp"
 #include "metainfo.hpp"
 #include "sluice/block_writer.hpp"
+#include "sluice/direct_reader.hpp"
 #include "sluice/engine.hpp"
 #include "sluice/file.hpp"
 #include "sluice/lease.hpp"
@@ -53,6 +54,18 @@ class store {
   // All of it, posted or stored. code::end_of_stream for a file that has become shorter.
   [[nodiscard]] sluice::task<sluice::result<void>> read(std::span<std::byte> into,
                                                         std::uint64_t offset);
+
+  // From here on read_block goes around the page cache. Empty, or a sentence that says which files
+  // it cannot be for, and why: those are read as before.
+  [[nodiscard]] sluice::task<std::string> open_direct();
+  // Beside the bytes themselves, what read_block needs of memory to go around the page cache; 0: it
+  // never does.
+  [[nodiscard]] std::uint64_t spare_bytes() const { return spare_bytes_; }
+  // As read, into a block or a part of one that begins on a page, and yields where in it the bytes
+  // are. With less than spare_bytes() of room beside them they come from the page cache.
+  using found_bytes = sluice::result<std::span<std::byte>>;
+  [[nodiscard]] sluice::task<found_bytes> read_block(const sluice::lease& into,
+                                                     std::uint64_t offset, std::uint64_t bytes);
   // Everything posted is durable, and the names of the files are.
   [[nodiscard]] sluice::task<sluice::result<void>> commit();
 
@@ -60,11 +73,16 @@ class store {
   struct entry {
     sluice::file file;
     std::optional<sluice::block_writer> writer;
+    std::optional<sluice::direct_reader> direct;
     bool staged = false;  // its blocks are not aligned in it
   };
   store(sluice::engine& on, const metainfo& of);
   void add_pad();
   [[nodiscard]] staging::target target_of(std::size_t file);
+  [[nodiscard]] segment first_of(std::uint64_t offset, std::uint64_t bytes) const;
+  [[nodiscard]] sluice::task<sluice::result<void>> read_cached(std::span<std::byte> into,
+                                                               segment from);
+  [[nodiscard]] sluice::task<found_bytes> read_direct(const sluice::lease& into, segment from);
   [[nodiscard]] sluice::task<sluice::result<void>> unstage(std::size_t file, std::uint64_t offset,
                                                            std::uint64_t bytes);
   [[nodiscard]] sluice::task<std::expected<void, std::string>> open_one(sluice::engine& on,
@@ -82,6 +100,7 @@ class store {
   std::vector<int> fds_;
   std::vector<sluice::directory> directories_;  // with names of ours
   bool found_content_ = false;
+  std::uint64_t spare_bytes_ = 0;
 };
 
 }  // namespace bt

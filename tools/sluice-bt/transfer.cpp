@@ -33,6 +33,7 @@ constexpr int status_usage = 2;
 constexpr std::chrono::milliseconds progress_time{250};
 constexpr std::uint64_t descriptors_to_get = 4;  // of a file: two of its writer, its directory
 constexpr std::uint64_t descriptors_to_seed = 1;
+constexpr std::uint64_t descriptors_to_read_direct = 1;
 constexpr std::uint64_t descriptors_of_ours = 300;
 
 // False: the command line says nonsense.
@@ -90,9 +91,10 @@ std::expected<peer_address, std::string> resolve(const std::string& given) {
 }
 
 // False: the torrent has too many files for the descriptors that there are.
-bool can_open(std::size_t files, bool fetch) {
+bool can_open(std::size_t files, bool fetch, cache_choice cache) {
   const std::uint64_t limit = raise_descriptor_limit();
-  const std::uint64_t each = fetch ? descriptors_to_get : descriptors_to_seed;
+  const std::uint64_t each = (fetch ? descriptors_to_get : descriptors_to_seed) +
+                             (cache == cache_choice::direct ? descriptors_to_read_direct : 0);
   const std::uint64_t needed = files * each + descriptors_of_ours;
   if (needed <= limit) return true;
   say(fmt::format("a torrent of {} files needs {} open files; raise the limit of {} (ulimit -n)",
@@ -211,10 +213,13 @@ int transfer(const command_line& given, bool fetch) {
   }
   sluice::knobs knobs = sluice::knobs::from_files();
   if (!apply_settings(knobs, given.settings)) return status_usage;
+  const cache_choice cache =
+      given.cache == "direct" ? cache_choice::direct : cache_choice::cached;
   session_options options{.fetch = fetch,
                           .directory = given.directory,
                           .peers = {},
                           .listen = given.listen,
+                          .cache = cache,
                           .give_up = std::chrono::seconds(given.give_up_seconds),
                           .answer = std::chrono::seconds(given.answer_seconds),
                           .keep_alive = std::chrono::seconds(given.keep_alive_seconds)};
@@ -227,7 +232,7 @@ int transfer(const command_line& given, bool fetch) {
     options.peers.push_back(*std::move(address));
   }
   const auto on_disk = std::ranges::count(of->files, false, &metainfo_file::pad);
-  if (!can_open(static_cast<std::size_t>(on_disk), fetch)) return status_failed;
+  if (!can_open(static_cast<std::size_t>(on_disk), fetch, cache)) return status_failed;
   const sigset_t ending = block_signals();
   sluice::result<sluice::engine> engine = sluice::engine::create(knobs);
   if (!engine) {

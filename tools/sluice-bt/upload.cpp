@@ -2,6 +2,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -15,6 +16,7 @@ using sluice::task;
 
 namespace {
 constexpr std::size_t answers_max = 64;
+constexpr std::uint32_t page_bytes = 4096;
 constexpr std::chrono::seconds send_time{60};
 }  // namespace
 
@@ -53,10 +55,20 @@ task<void> peer::send_all(std::shared_ptr<peer> self) {
   p.sending_ = false;
 }
 
-void peer::choose_answers(answer& of, std::size_t bytes_max) {
+// As many as the block has room for: each that does not follow the one before it is a read of its
+// own, which may need room to spare.
+void peer::choose_answers(answer& of) {
+  const std::uint64_t spare = home_.files().spare_bytes();
+  std::uint64_t room = of.memory.size();
+  std::uint64_t end = 0;  // of the last one, in the torrent
   while (!wanted_.empty() && of.count < answers_max) {
     const wanted& next = wanted_.front();
-    if (of.bytes + next.bytes > bytes_max) return;
+    const std::uint64_t offset = home_.where().piece_offset(next.piece) + next.begin;
+    const bool follows = of.count > 0 && offset == end;
+    const std::uint64_t needed = next.bytes + (follows ? 0 : spare);
+    if (needed > room && of.count > 0) return;
+    room -= std::min(needed, room);
+    end = offset + next.bytes;
     of.heads[of.count] = write_piece_head(next.piece, next.begin, next.bytes);
     of.bytes += next.bytes;
     of.requests[of.count++] = next;
@@ -67,21 +79,28 @@ void peer::choose_answers(answer& of, std::size_t bytes_max) {
 // Requests mostly follow one another in the torrent: one read for as many as do.
 task<result<void>> peer::read_answers(answer& of) {
   const layout& where = home_.where();
-  std::span<std::byte> place = of.memory.bytes();
-  std::size_t i = 0;
-  while (i < of.count) {
+  store& files = home_.files();
+  std::uint32_t begin = 0;  // of what is free in the block
+  for (std::size_t i = 0; i < of.count;) {
+    const std::size_t first = i;
     const std::uint64_t offset = where.piece_offset(of.requests[i].piece) + of.requests[i].begin;
     std::uint64_t bytes = 0;
     for (; i < of.count; ++i) {
       const wanted& next = of.requests[i];
       if (where.piece_offset(next.piece) + next.begin != offset + bytes) break;
-      of.parts[2 * i] = {of.heads[i].data(), piece_head_bytes};
-      of.parts[2 * i + 1] = {place.data() + bytes, next.bytes};
       bytes += next.bytes;
     }
-    const result<void> read = co_await home_.files().read(place.first(bytes), offset);
-    if (!read) co_return read;
-    place = place.subspan(bytes);
+    const sluice::lease place = of.memory.part(begin, of.memory.size() - begin);
+    const store::found_bytes read = co_await files.read_block(place, offset, bytes);
+    if (!read) co_return std::unexpected(read.error());
+    std::byte* at = read->data();
+    for (std::size_t j = first; j < i; ++j) {
+      of.parts[2 * j] = {of.heads[j].data(), piece_head_bytes};
+      of.parts[2 * j + 1] = {at, of.requests[j].bytes};
+      at += of.requests[j].bytes;
+    }
+    begin = static_cast<std::uint32_t>(at - of.memory.data());
+    if (files.spare_bytes() > 0) begin = (begin + page_bytes - 1) / page_bytes * page_bytes;
   }
   co_return result<void>();
 }
@@ -91,7 +110,7 @@ task<result<void>> peer::send_answers() {
   result<sluice::lease> memory = co_await home_.engine().acquire_block(send_time);
   if (!memory) co_return std::unexpected(memory.error());
   of.memory = *std::move(memory);
-  choose_answers(of, of.memory.size());
+  choose_answers(of);
   if (of.count == 0) co_return result<void>();  // all were taken back meanwhile
   const result<void> read = co_await read_answers(of);
   if (!read) co_return read;

@@ -79,7 +79,7 @@ def a_part_of_the_content_is_given_out_and_the_rest_is_not(bench):
     with open(damaged, 'r+b') as file:
         file.seek(5 << 20)
         file.write(bytes(3 << 20))
-    seeder, port = bench.seed(content, partial)
+    seeder, port = bench.seed(content, data=partial)
     out = bench.new_folder()
     said = bench.get(content, out, [port, full.port])
     content.check_copy(out, 'fetched from both')
@@ -97,7 +97,7 @@ def a_hybrid_torrent_with_pad_files_goes_both_ways(bench):
     bench.get(content, ours, [there.port])
     content.check_copy(ours, 'fetched by sluice-bt')
     check(sorted(p.name for p in ours.rglob('*')) == ['a', 'b', 'tree'], 'and nothing else')
-    seeder, port = bench.seed(content, ours)
+    seeder, port = bench.seed(content, data=ours)
     taker = bench.peer(content, theirs, seeds=False)
     taker.connect(port)
     taker.wait_for_all()

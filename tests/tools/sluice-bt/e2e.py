@@ -17,6 +17,7 @@ import traceback
 sys.dont_write_bytecode = True
 
 import cases_blame  # noqa: E402,F401  (importing registers the cases)
+import cases_direct  # noqa: E402,F401
 import cases_faults  # noqa: E402,F401
 import cases_get  # noqa: E402,F401
 import cases_large  # noqa: E402,F401

@@ -230,10 +230,10 @@ class Bench:
         return self.run('get', content.torrent, *peers, '--out', out, *more, status=status,
                         seconds=seconds, settings=settings)
 
-    def seed(self, content, data=None, settings=()):
+    def seed(self, content, *more, data=None, settings=()):
         """The child, and the port where it listens."""
         child = self.start('seed', content.torrent, '--data', data or content.root, '--listen',
-                           '127.0.0.1:0', settings=settings)
+                           '127.0.0.1:0', *more, settings=settings)
         line = child.stdout.readline()
         if not line.startswith('listening on 127.0.0.1:'):
             raise Failed(f'it does not seed: {line!r} {child.communicate()}')

@@ -46,6 +46,84 @@ TEST_CASE("blocks that cross files are readable at once, and on the disk after a
   }
 }
 
+namespace {
+
+// Whether the range, read into the part of a block that begins `at`, is the content's.
+task<bool> block_is_right(world& w, std::uint64_t offset, std::uint64_t bytes, std::uint32_t at) {
+  sluice::lease_await leasing = w.engine->acquire_block();
+  result<sluice::lease> leased = co_await leasing;
+  if (!leased) co_return false;
+  const sluice::lease place = leased->part(at, leased->size() - at);
+  const bt::store::found_bytes got = co_await w.store->read_block(place, offset, bytes);
+  if (!got) co_return false;
+  const std::byte* const end = leased->data() + leased->size();
+  if (got->data() < place.data() || got->data() + got->size() > end) co_return false;
+  co_return support::same_bytes(*got, std::span(w.content).subspan(offset, bytes));
+}
+
+task<bool> all_blocks_are_right(world& w) {
+  const std::uint64_t total = w.info.layout().total_bytes();
+  bool right = true;
+  for (const std::uint64_t bytes : {1, 511, 4096, 16 << 10, 40'000}) {
+    for (std::uint64_t offset = 0; offset + bytes <= total; offset += 7'919) {
+      for (const std::uint32_t at : {0, 4096}) {
+        const bool same = co_await block_is_right(w, offset, bytes, at);
+        right = right && same;
+      }
+    }
+    const bool same = co_await block_is_right(w, total - bytes, bytes, 0);
+    right = right && same;
+  }
+  co_return right;
+}
+
+task<bool> open_direct(bt::store& files) {
+  const std::string refused = co_await files.open_direct();
+  co_return refused.empty();
+}
+
+}  // namespace
+
+TEST_CASE("blocks are read around the page cache, posted or stored, across files as well") {
+  for (const std::string& backend : support::backends()) {
+    CAPTURE(backend);
+    world w(backend);
+    REQUIRE(w.open());
+    CHECK(w.store->spare_bytes() == 0);
+    if (!w.engine.run(open_direct(*w.store))) {
+      MESSAGE("no O_DIRECT here");
+      return;
+    }
+    CHECK(w.store->spare_bytes() > 0);
+    const std::uint64_t total = w.info.layout().total_bytes();
+    for (std::uint64_t begin = 0; begin < total; begin += bt::block_bytes) {
+      const std::uint64_t bytes = std::min<std::uint64_t>(bt::block_bytes, total - begin);
+      REQUIRE(w.engine.run(w.post(begin, bytes)));
+      CHECK(w.engine.run(block_is_right(w, begin, bytes, 0)));
+      CHECK(w.engine.run(block_is_right(w, begin / 2, bytes, 0)));
+    }
+    CHECK(w.engine.run(all_blocks_are_right(w)));
+    REQUIRE(w.engine.run(w.store->commit()).has_value());
+    w.store.reset();
+    w.engine->run();
+    w.store = std::move(*w.engine.run(bt::store::open_to_read(*w.engine, w.info, w.out)));
+    REQUIRE(w.engine.run(open_direct(*w.store)));
+    CHECK(w.engine.run(all_blocks_are_right(w)));
+  }
+}
+
+TEST_CASE("what is missing of a file that has become shorter is not made up") {
+  for (const std::string& backend : support::backends()) {
+    CAPTURE(backend);
+    world w(backend);
+    REQUIRE(w.open());
+    static_cast<void>(w.engine.run(open_direct(*w.store)));
+    std::filesystem::resize_file(w.dir.at("out/t/a"), 100);
+    CHECK_FALSE(w.engine.run(block_is_right(w, 60'000, 100, 0)));
+    CHECK_FALSE(w.engine.run(block_is_right(w, 69'990, 100, 0)));
+  }
+}
+
 TEST_CASE("a file longer than the torrent says is refused and left alone") {
   world w("pool");
   std::filesystem::create_directories(w.dir.at("out/t/sub"));

@@ -4,7 +4,8 @@
 //        [--sync] [--block N] [--depth N]
 //
 // prints `listening on ADDR:PORT`, serves until SIGTERM, then exits with 0. An option it does not
-// know and a mode it cannot do are one line on stderr and 2.
+// know and a mode it cannot do are one line on stderr and 2. What this machine has not got is
+// `cannot: WHY`, and 1.
 //
 // Wire, modes receive and durable: a connection carries objects one after the other, each 8 bytes
 // of little-endian length and that many bytes of payload; the peer answers each with 'k' once the
@@ -80,6 +81,14 @@ class owned_fd {
 [[noreturn]] inline void refuse(const settings& options, const std::string& why) {
   std::fprintf(stderr, "%s: %s\n", options.program.c_str(), why.c_str());
   std::exit(2);
+}
+
+// What it was asked for is not to be had on this machine: said in place of where it listens.
+[[noreturn]] inline void refuse_to_start(const settings& options, const std::string& why) {
+  std::printf("cannot: %s\n", why.c_str());
+  std::fflush(stdout);
+  std::fprintf(stderr, "%s: %s\n", options.program.c_str(), why.c_str());
+  std::exit(1);
 }
 
 [[noreturn]] inline void fail(const settings& options, const char* what) {

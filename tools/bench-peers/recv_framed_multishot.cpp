@@ -1,26 +1,61 @@
 // Frames by io_uring's multishot receive: one op per connection that answers again and again, each
 // time with one of a ring of provided buffers; payloads are copied to their places in a block.
 //
+//   recv_framed_multishot [--bundles] [--buffers N] ...   (the rest as in framed.hpp)
+//
+// With --bundles an answer brings as many buffers as there were bytes for
+// (IORING_RECVSEND_BUNDLE); refused where a trial of them at the start goes wrong.
+//
 // Fair settings: one thread, one ring with deferred task work, so that many answers come with one
 // call; 64 buffers of 64 KiB: a smaller ring is hotter, and dearer, because the kernel copies
 // slowly to what the CPU has just read. A buffer goes back as soon as it was copied from. An op
 // that ended for lack of buffers is armed again after the buffers of its batch went back.
 #include <liburing.h>
 
+#include <bit>
 #include <cstring>
 #include <unordered_map>
 
 #include "framed.hpp"
+#include "provided_buffers.hpp"
 
 namespace {
 
 constexpr unsigned buffer_count = 64;
+constexpr unsigned buffer_count_max = 32'768;  // io_uring_register_buf_ring(3)
+constexpr std::size_t buffers_bytes = 4 << 20;
 constexpr unsigned batch = 64;  // completions looked at between two submissions
-constexpr int group = 0;
+
+struct choices {
+  peer::frame_settings frames;
+  bool bundles = false;
+  unsigned buffers = buffer_count;
+};
+
+choices parse(int argc, char** argv) {
+  choices made;
+  made.frames.common.program = ::basename(argv[0]);
+  std::vector<char*> others = {argv[0]};
+  for (int at = 1; at < argc; ++at) {
+    const std::string_view name = argv[at];
+    if (name == "--bundles") {
+      made.bundles = true;
+    } else if (name == "--buffers" && at + 1 < argc) {
+      made.buffers = static_cast<unsigned>(
+          peer::parse_number(made.frames.common, argv[++at], buffer_count_max));
+      if (!std::has_single_bit(made.buffers))
+        peer::refuse(made.frames.common, "--buffers: not a power of two");
+    } else {
+      others.push_back(argv[at]);
+    }
+  }
+  made.frames = peer::parse_framed(static_cast<int>(others.size()), others.data());
+  return made;
+}
 
 class server {
  public:
-  explicit server(const peer::frame_settings& options);
+  explicit server(const choices& chosen);
   server(const server&) = delete;
   server& operator=(const server&) = delete;
   ~server();
@@ -38,65 +73,44 @@ class server {
   static constexpr std::uint64_t accept_event = stop_event - 1;
 
   void check(int result, const char* what);
-  void make_buffers();
   io_uring_sqe* entry();
   void poll(int fd, std::uint64_t event);
   void arm(std::uint64_t number);
-  void give_back(unsigned buffer);
   void accept_all();
   void received(const io_uring_cqe& answer);
 
   const peer::frame_settings& options_;
-  const std::size_t buffer_bytes_;
+  const bool bundles_;
   const peer::owned_fd dir_;
   const peer::owned_fd stop_;
   const peer::owned_fd listener_;
+  peer::provided_buffers buffers_;
   io_uring ring_{};
-  io_uring_buf_ring* buffers_ = nullptr;
-  char* memory_ = nullptr;
   std::unordered_map<std::uint64_t, connection> connections_;
   std::uint64_t accepted_ = 0;
   std::uint64_t calls_ = 0;  // io_uring_enter, since they were last told
 };
 
-server::server(const peer::frame_settings& options)
-    : options_(options),
-      buffer_bytes_(options.buffer_bytes > 0 ? options.buffer_bytes / buffer_count : 64 * 1024),
-      dir_(peer::open_dir(options.common)),
-      stop_(peer::stop_signal(options.common)),
-      listener_(peer::listen(options.common)) {
+server::server(const choices& chosen)
+    : options_(chosen.frames),
+      bundles_(chosen.bundles),
+      dir_(peer::open_dir(options_.common)),
+      stop_(peer::stop_signal(options_.common)),
+      listener_(peer::listen(options_.common)),
+      buffers_(chosen.buffers, (options_.buffer_bytes > 0 ? options_.buffer_bytes : buffers_bytes) /
+                                   chosen.buffers) {
   io_uring_params params{};
   params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE;
   params.cq_entries = 4096;
   check(::io_uring_queue_init_params(512, &ring_, &params), "io_uring_queue_init_params");
-  make_buffers();
+  check(buffers_.begin(ring_), "io_uring_register_buf_ring");
 }
 
-server::~server() {
-  ::io_uring_queue_exit(&ring_);
-  std::free(buffers_);
-  std::free(memory_);
-}
+server::~server() { ::io_uring_queue_exit(&ring_); }
 
 void server::check(int result, const char* what) {
   errno = -result;
   if (result < 0) peer::fail(options_.common, what);
-}
-
-void server::make_buffers() {
-  void* entries = std::aligned_alloc(peer::block_alignment, peer::block_alignment);
-  static_assert(buffer_count * sizeof(io_uring_buf) <= peer::block_alignment);
-  memory_ =
-      static_cast<char*>(std::aligned_alloc(peer::block_alignment, buffer_count * buffer_bytes_));
-  if (entries == nullptr || memory_ == nullptr) peer::fail(options_.common, "aligned_alloc");
-  buffers_ = static_cast<io_uring_buf_ring*>(entries);
-  ::io_uring_buf_ring_init(buffers_);
-  io_uring_buf_reg registered{};
-  registered.ring_addr = reinterpret_cast<std::uint64_t>(entries);
-  registered.ring_entries = buffer_count;
-  registered.bgid = group;
-  check(::io_uring_register_buf_ring(&ring_, &registered, 0), "io_uring_register_buf_ring");
-  for (unsigned at = 0; at < buffer_count; ++at) give_back(at);
 }
 
 io_uring_sqe* server::entry() {
@@ -118,16 +132,8 @@ void server::poll(int fd, std::uint64_t event) {
 void server::arm(std::uint64_t number) {
   io_uring_sqe* sqe = entry();
   ::io_uring_prep_recv_multishot(sqe, connections_.at(number).socket.get(), nullptr, 0, 0);
-  sqe->flags |= IOSQE_BUFFER_SELECT;
-  sqe->buf_group = group;
+  peer::provided_buffers::use(*sqe, bundles_);
   ::io_uring_sqe_set_data64(sqe, number);
-}
-
-void server::give_back(unsigned buffer) {
-  ::io_uring_buf_ring_add(buffers_, memory_ + buffer * buffer_bytes_,
-                          static_cast<unsigned>(buffer_bytes_), static_cast<unsigned short>(buffer),
-                          ::io_uring_buf_ring_mask(buffer_count), 0);
-  ::io_uring_buf_ring_advance(buffers_, 1);
 }
 
 void server::accept_all() {
@@ -141,19 +147,15 @@ void server::accept_all() {
 
 void server::received(const io_uring_cqe& answer) {
   const auto found = connections_.find(answer.user_data);
-  const bool has_buffer = (answer.flags & IORING_CQE_F_BUFFER) != 0;
-  const unsigned buffer = answer.flags >> IORING_CQE_BUFFER_SHIFT;
   if (found == connections_.end()) {  // answered and dropped, and this is the end of its op
-    if (has_buffer) give_back(buffer);
+    buffers_.take(answer, [](const char*, std::size_t) { return false; });
     return;
   }
   peer::copied_frames& frames = found->second.frames;
   bool fine = answer.res > 0 || answer.res == -ENOBUFS;
-  if (has_buffer) {
-    if (answer.res > 0)
-      fine = frames.take(memory_ + buffer * buffer_bytes_, static_cast<std::size_t>(answer.res));
-    give_back(buffer);
-  }
+  fine = buffers_.take(answer, [&frames](const char* data, std::size_t bytes) {
+    return frames.take(data, bytes);
+  }) && fine;
   if (!fine || frames.block().done()) {
     peer::answer_framed(found->second.socket.get(), fine, std::exchange(calls_, 0),
                         frames.block().sum());
@@ -189,6 +191,10 @@ int server::run() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const peer::frame_settings options = peer::parse_framed(argc, argv);
-  return server(options).run();
+  const choices chosen = parse(argc, argv);
+  if (chosen.bundles) {
+    if (const std::string why = peer::bundle_trial::run(); !why.empty())
+      peer::refuse_to_start(chosen.frames.common, why);
+  }
+  return server(chosen).run();
 }

@@ -24,6 +24,7 @@
 #include <span>
 #include <vector>
 
+#include "provided_buffers.hpp"
 #include "sluice/engine.hpp"
 #include "sluice/frames.hpp"
 #include "sluice/knobs.hpp"
@@ -57,7 +58,7 @@ void serve_epoll(const sockets& from) {
   }
 }
 
-enum class ring_way { recv, poll_recv, provided, multishot };
+enum class ring_way { recv, poll_recv, provided, multishot, bundles };
 
 // One op per connection that waits, and then one that answers.
 class ring_server {
@@ -70,66 +71,46 @@ class ring_server {
 
  private:
   enum step : std::uint64_t { waited, received, sent, steps };
-  static constexpr unsigned buffers = 64;
-  static constexpr int group = 0;
+  static constexpr unsigned buffer_count = 64;
 
   io_uring_sqe* entry(std::size_t connection, step next);
   void wait_for(std::size_t connection);
   void receive(std::size_t connection);
-  void make_buffers();
-  void give_back(unsigned buffer);
   bool answer(const io_uring_cqe& found);
 
   const sockets& from_;
   const ring_way way_;
   const bool provides_;
+  const bool multishot_;
+  peer::provided_buffers buffers_;
   io_uring ring_{};
-  io_uring_buf_ring* entries_ = nullptr;
-  char* memory_ = nullptr;        // the provided buffers, or one for each connection
+  char* memory_ = nullptr;        // a buffer for each connection, where none are provided
   std::vector<message> answers_;  // by connection
 };
 
 ring_server::ring_server(const sockets& from, ring_way way)
     : from_(from),
       way_(way),
-      provides_(way == ring_way::provided || way == ring_way::multishot),
+      provides_(way != ring_way::recv && way != ring_way::poll_recv),
+      multishot_(way == ring_way::multishot || way == ring_way::bundles),
+      buffers_(buffer_count, buffer_bytes),
       answers_(from.size()) {
   io_uring_params params{};
   params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE;
   params.cq_entries = 4096;
   if (::io_uring_queue_init_params(256, &ring_, &params) < 0)
     peer::fail_here("io_uring_queue_init_params");
-  const std::size_t count = provides_ ? buffers : from.size();
-  memory_ = static_cast<char*>(std::aligned_alloc(buffer_bytes, count * buffer_bytes));
+  if (provides_) {
+    if (buffers_.begin(ring_) < 0) peer::fail_here("io_uring_register_buf_ring");
+    return;
+  }
+  memory_ = static_cast<char*>(std::aligned_alloc(buffer_bytes, from.size() * buffer_bytes));
   if (memory_ == nullptr) peer::fail_here("aligned_alloc");
-  if (provides_) make_buffers();
 }
 
 ring_server::~ring_server() {
   ::io_uring_queue_exit(&ring_);
-  std::free(entries_);
   std::free(memory_);
-}
-
-void ring_server::make_buffers() {
-  static_assert(buffers * sizeof(io_uring_buf) <= buffer_bytes);
-  entries_ = static_cast<io_uring_buf_ring*>(std::aligned_alloc(buffer_bytes, buffer_bytes));
-  if (entries_ == nullptr) peer::fail_here("aligned_alloc");
-  ::io_uring_buf_ring_init(entries_);
-  io_uring_buf_reg registered{};
-  registered.ring_addr = reinterpret_cast<std::uint64_t>(entries_);
-  registered.ring_entries = buffers;
-  registered.bgid = group;
-  if (::io_uring_register_buf_ring(&ring_, &registered, 0) < 0)
-    peer::fail_here("io_uring_register_buf_ring");
-  for (unsigned buffer = 0; buffer < buffers; ++buffer) give_back(buffer);
-}
-
-void ring_server::give_back(unsigned buffer) {
-  ::io_uring_buf_ring_add(entries_, memory_ + buffer * buffer_bytes, buffer_bytes,
-                          static_cast<unsigned short>(buffer), ::io_uring_buf_ring_mask(buffers),
-                          0);
-  ::io_uring_buf_ring_advance(entries_, 1);
 }
 
 io_uring_sqe* ring_server::entry(std::size_t connection, step next) {
@@ -145,17 +126,14 @@ io_uring_sqe* ring_server::entry(std::size_t connection, step next) {
 void ring_server::receive(std::size_t connection) {
   io_uring_sqe* sqe = entry(connection, received);
   const int socket = from_[connection].get();
-  if (way_ == ring_way::multishot) {
+  if (multishot_) {
     ::io_uring_prep_recv_multishot(sqe, socket, nullptr, 0, 0);
   } else if (provides_) {
     ::io_uring_prep_recv(sqe, socket, nullptr, buffer_bytes, 0);
   } else {
     ::io_uring_prep_recv(sqe, socket, memory_ + connection * buffer_bytes, buffer_bytes, 0);
   }
-  if (provides_) {
-    sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = group;
-  }
+  if (provides_) peer::provided_buffers::use(*sqe, way_ == ring_way::bundles);
 }
 
 void ring_server::wait_for(std::size_t connection) {
@@ -175,18 +153,23 @@ bool ring_server::answer(const io_uring_cqe& found) {
   switch (found.user_data % steps) {
     case waited: receive(connection); return true;
     case sent:
-      if (way_ != ring_way::multishot) wait_for(connection);
+      if (!multishot_) wait_for(connection);
       return true;
     default: break;
   }
-  const unsigned buffer = found.flags >> IORING_CQE_BUFFER_SHIFT;
-  const std::size_t at = provides_ ? buffer : connection;
   message& text = answers_[connection];
-  std::memcpy(text.data(), memory_ + at * buffer_bytes, text.size());
-  if (provides_) give_back(buffer);
+  const auto copy = [&text](const char* data, std::size_t) {
+    std::memcpy(text.data(), data, text.size());
+    return true;
+  };
+  if (provides_) {
+    buffers_.take(found, copy);
+  } else {
+    copy(memory_ + connection * buffer_bytes, buffer_bytes);
+  }
   ::io_uring_prep_send(entry(connection, sent), from_[connection].get(), text.data(), text.size(),
                        MSG_NOSIGNAL);
-  if (way_ == ring_way::multishot && !armed) receive(connection);
+  if (multishot_ && !armed) receive(connection);
   return true;
 }
 
@@ -246,6 +229,7 @@ void serve_frames(sockets& from, const char* backend, const char* idle_ms) {
 struct way {
   const char* name;
   std::function<void(sockets&)> serve;
+  std::string refused = {};  // why it cannot be measured here
 };
 
 const std::vector<way>& ways() {
@@ -258,6 +242,7 @@ const std::vector<way>& ways() {
       {"poll, then receive", ring(ring_way::poll_recv)},
       {"receive, provided buffers", ring(ring_way::provided)},
       {"multishot, provided buffers", ring(ring_way::multishot)},
+      {"multishot, bundles", ring(ring_way::bundles), peer::bundle_trial::run()},
       {"sluice, ring", [](sockets& from) { serve_frames(from, "ring", "200"); }},
       {"sluice, ring, idle_ms=1", [](sockets& from) { serve_frames(from, "ring", "1"); }},
       {"sluice, pool", [](sockets& from) { serve_frames(from, "pool", "200"); }},
@@ -345,12 +330,17 @@ int main(int argc, char** argv) {
   std::vector<std::vector<double>> per_second(ways().size());
   for (std::size_t run = 0; run < runs; ++run) {
     for (std::size_t i = 0; i < ways().size(); ++i) {
+      if (!ways()[i].refused.empty()) continue;
       const figures got = measure(ways()[i], connections, spoken, messages);
       cpu_us[i].push_back(got.cpu_us);
       per_second[i].push_back(got.per_second);
     }
   }
   for (std::size_t i = 0; i < ways().size(); ++i) {
+    if (const std::string& why = ways()[i].refused; !why.empty()) {
+      std::printf("%-28s n/a: %s\n", ways()[i].name, why.c_str());
+      continue;
+    }
     const double median = middle(cpu_us[i]);
     std::printf("%-28s %7.2f us CPU per message (%.2f to %.2f), %8.0f messages/s\n", ways()[i].name,
                 median, cpu_us[i].front(), cpu_us[i].back(), middle(per_second[i]));

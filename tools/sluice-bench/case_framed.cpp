@@ -60,6 +60,11 @@ const std::vector<method> methods = {
      .arguments = {"--way", "two_calls", "--threads"}},
     {"readv, all alike", "recv_framed", {}, {"--way", "readv"}},
     {"multishot + memcpy", "recv_framed_multishot", {}, {}},
+    {"multishot, bundles + memcpy", "recv_framed_multishot", {}, {"--bundles"}},
+    {.name = "multishot, bundles of 16 KiB buffers + memcpy",  // as much memory, cut smaller
+     .peer = "recv_framed_multishot",
+     .arguments = {"--bundles", "--buffers", "256"},
+     .quick = false},
     {.name = "recv into a mapped file",
      .peer = "recv_framed",
      .arguments = {"--way", "mapped"},

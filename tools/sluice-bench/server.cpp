@@ -38,6 +38,12 @@ std::uint16_t port_in(const std::string& line) {
   return static_cast<std::uint16_t>(std::atoi(line.c_str() + colon + 1));
 }
 
+// "cannot: WHY" -> WHY.
+std::string refusal_in(const std::string& line, const std::string& peer) {
+  const std::string before = "cannot: ";
+  return line.starts_with(before) ? line.substr(before.size()) : peer + " did not start";
+}
+
 std::optional<claim> claim_of_serve(const std::string& printed) {
   const auto all = nlohmann::json::parse(printed, nullptr, false);
   if (!all.is_object() || !all.contains("copies")) return std::nullopt;
@@ -124,7 +130,7 @@ std::expected<server, std::string> server::start(const setup& on, const way& whi
   }
   const auto line = made.process_->read_line(start_timeout);
   made.port_ = port_in(line.value_or(""));
-  if (made.port_ == 0) return std::unexpected(which.peer + " did not start");
+  if (made.port_ == 0) return std::unexpected(refusal_in(line.value_or(""), which.peer));
   return made;
 }
 

@@ -67,6 +67,18 @@ class CommandLine(unittest.TestCase):
         self.assertEqual([line.split()[0] for line in done.stdout.split('\n')[1:-1]], CASES)
 
 
+class Refusals(unittest.TestCase):
+    def test_a_peer_that_cannot_start_gives_its_row_the_reason(self):
+        place = pathlib.Path(tempfile.mkdtemp(prefix='bench-test-', dir='.')).resolve()
+        self.addCleanup(shutil.rmtree, place)
+        peer = place / 'recv_framed_multishot'
+        peer.write_text('#!/bin/sh\necho cannot: no bundles on this planet\nexit 1\n')
+        peer.chmod(0o755)
+        done = bench('framed', '--tiny', '--only', 'bundles', '--storage', 'none', '--dir', place,
+                     '--peers', place)
+        self.assertIn('multishot, bundles + memcpy: n/a: no bundles on this planet', done.stdout)
+
+
 class Server:
     """sluice-bench serve as a child."""
 
@@ -252,6 +264,10 @@ class Results(unittest.TestCase):
             receives = by_way[way]['median']['receives_per_block']
             self.assertTrue(0 < receives < 1.99, (way, receives))
         self.assertIn('recv into a mapped file, page cache', by_way)
+        bundles = [row for case, row in self.rows if 'bundles' in row['way']]
+        self.assertTrue(bundles)
+        for row in bundles:  # Linux 6.10; the reason is the program's own
+            self.assertNotIn('did not start', row['unavailable'] or '')
 
     def test_latencies_are_ordered(self):
         for case, row in self.ran:

@@ -263,6 +263,7 @@ task<void> peer::take_block(sluice::frame f, const message& m) {
   if (!arrival.wanted) co_return;
   if (peer* other = home_.find(arrival.other)) other->take_back(ref);
   const std::uint64_t offset = home_.where().piece_offset(ref.piece) + ref.begin;
+  home_.files().clear_pads(f.payload, offset);
   const std::span<const std::byte> bytes = f.payload;
   sluice::lease shared = f.block.part(0, ref.bytes);
   result<bool> written = home_.files().try_write(f.block, bytes, offset);

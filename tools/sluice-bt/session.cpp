@@ -360,9 +360,10 @@ void session::judge(std::uint32_t piece, piece_checker::verdict verdict) {
 void session::blame(std::uint32_t piece, const std::vector<source_id>& senders) {
   if (senders.size() == 1) {
     const std::string& origin = origins_[senders.front()];
-    const std::string& why =
-        banned_.emplace(origin, fmt::format("it sent wrong bytes for piece {}", piece))
-            .first->second;
+    std::string reason = fmt::format("it sent wrong bytes for piece {}", piece);
+    if (store_->has_pad(layout_.piece_offset(piece), layout_.bytes_of(piece)))
+      reason += ", or a pad file of the torrent is not of zeroes";
+    const std::string& why = banned_.emplace(origin, std::move(reason)).first->second;
     for (const auto& [id, one] : peers_) {
       if (origins_[id] == origin) one->close(why, true);
     }

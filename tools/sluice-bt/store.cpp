@@ -82,6 +82,21 @@ task<std::expected<void, std::string>> store::open_one(sluice::engine& on, const
 void store::add_pad() {
   fds_.push_back(no_descriptor);
   entries_.emplace_back();
+  has_pads_ = true;
+}
+
+bool store::has_pad(std::uint64_t offset, std::uint64_t bytes) const {
+  const auto is_file = [this](const segment& part) { return fds_[part.file] != no_descriptor; };
+  return has_pads_ && !layout_.for_each(offset, bytes, is_file);
+}
+
+void store::clear_pads(std::span<std::byte> bytes, std::uint64_t offset) const {
+  if (!has_pads_) return;
+  layout_.for_each(offset, bytes.size(), [&](const segment& part) {
+    if (fds_[part.file] == no_descriptor) std::ranges::fill(bytes.first(part.bytes), std::byte{0});
+    bytes = bytes.subspan(part.bytes);
+    return true;
+  });
 }
 
 task<std::expected<void, std::string>> store::make_all(sluice::engine& on, const metainfo& of,

@@ -42,6 +42,12 @@ class store {
   // Whether any file had content when it was opened.
   [[nodiscard]] bool found_content() const { return found_content_; }
 
+  // Whether any of the range is a pad file's.
+  [[nodiscard]] bool has_pad(std::uint64_t offset, std::uint64_t bytes) const;
+  // What came for the pads in the range becomes zeroes: that is how they are hashed, read and given
+  // out, whatever a peer sends for them.
+  void clear_pads(std::span<std::byte> bytes, std::uint64_t offset) const;
+
   // Takes `bytes` that begin with the block, without waiting. False: it would have to wait, and has
   // taken nothing; use write().
   [[nodiscard]] sluice::result<bool> try_write(sluice::lease& block,
@@ -100,6 +106,7 @@ class store {
   std::vector<int> fds_;
   std::vector<sluice::directory> directories_;  // with names of ours
   bool found_content_ = false;
+  bool has_pads_ = false;
   std::uint64_t spare_bytes_ = 0;
 };
 

@@ -213,8 +213,7 @@ int transfer(const command_line& given, bool fetch) {
   }
   sluice::knobs knobs = sluice::knobs::from_files();
   if (!apply_settings(knobs, given.settings)) return status_usage;
-  const cache_choice cache =
-      given.cache == "direct" ? cache_choice::direct : cache_choice::cached;
+  const cache_choice cache = given.cache == "direct" ? cache_choice::direct : cache_choice::cached;
   session_options options{.fetch = fetch,
                           .directory = given.directory,
                           .peers = {},

@@ -21,6 +21,7 @@ import cases_direct  # noqa: E402,F401
 import cases_faults  # noqa: E402,F401
 import cases_get  # noqa: E402,F401
 import cases_large  # noqa: E402,F401
+import cases_pads  # noqa: E402,F401
 import cases_program  # noqa: E402,F401
 import cases_seed  # noqa: E402,F401
 from harness import CASES, LARGE_CASES, Bench, Failed, Skipped  # noqa: E402

@@ -146,3 +146,23 @@ TEST_CASE("links do not lead out of the directory") {
   CHECK_FALSE(w.open());
   CHECK(std::filesystem::is_empty(w.dir.at("elsewhere")));
 }
+
+TEST_CASE("what comes for a pad becomes zeroes, and what lies beside it stays") {
+  world w("pool");
+  w.info.files = {{"t/a", 70'001}, {"", 1'000, true}, {"", 0, true}, {"t/b", 90'000}};
+  REQUIRE(w.open());
+  const std::uint64_t pad = 70'001;
+  CHECK_FALSE(w.store->has_pad(0, pad));
+  CHECK(w.store->has_pad(0, pad + 1));
+  CHECK(w.store->has_pad(pad + 999, 2));
+  CHECK_FALSE(w.store->has_pad(pad + 1'000, 5'000));
+  std::vector<std::byte> bytes(3'000, std::byte{7});
+  w.store->clear_pads(std::span(bytes), pad - 1'000);
+  const auto zeroes = [&bytes](std::size_t from, std::size_t to) {
+    return std::count(bytes.begin() + static_cast<std::ptrdiff_t>(from),
+                      bytes.begin() + static_cast<std::ptrdiff_t>(to), std::byte{0});
+  };
+  CHECK(zeroes(0, 1'000) == 0);
+  CHECK(zeroes(1'000, 2'000) == 1'000);
+  CHECK(zeroes(2'000, 3'000) == 0);
+}

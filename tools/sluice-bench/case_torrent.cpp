@@ -29,6 +29,7 @@ constexpr std::uint64_t mib = 1 << 20;
 constexpr std::chrono::minutes client_timeout(5);
 constexpr std::chrono::minutes seeder_timeout(2);  // it hashes all of its content first
 constexpr const char* piece_size = "1M";
+constexpr double spare = 1.25;  // times the content, which must be free where it is to be kept
 constexpr double cpu_resolution = 1e-6;
 
 struct contender {
@@ -219,7 +220,13 @@ class stretch {
 std::optional<figures> run_once(const setup& on, const contender& who, const work& of,
                                 const seeder& from, row& seen) {
   const auto program = on.program(who.program);
-  const auto place = scratch::make(who.kept == storage::tmpfs ? on.tmpfs : on.directory);
+  const std::string& parent = who.kept == storage::tmpfs ? on.tmpfs : on.directory;
+  if (const std::uint64_t free = free_bytes(parent);
+      who.keeps() && static_cast<double>(free) < spare * static_cast<double>(of.bytes)) {
+    seen.unavailable = fmt::format("{} MiB free on {} are too few", free / mib, name(who.kept));
+    return std::nullopt;
+  }
+  const auto place = scratch::make(parent);
   if (!program || !place) {
     seen.unavailable = program ? place.error() : fmt::format("{} is not built", who.program);
     return std::nullopt;
@@ -274,8 +281,10 @@ void conclude(const work& of, outcome& all) {
   bound.object_bytes = of.bytes;
   bound.connections = 1;
   for (row& seen : all.rows) {
-    seen.verified = seen.unavailable.empty() && seen.kept != storage::none;
-    if (seen.kept != storage::none || seen.runs.empty()) continue;
+    // One that failed in a later run has figures of those before.
+    if (!seen.unavailable.empty()) continue;
+    seen.verified = seen.kept != storage::none;
+    if (seen.verified || seen.runs.empty()) continue;
     bound.network_mib_per_second = seen.median_of("mib_per_second");
     bound.network_cpu_s_per_gib = seen.median_of("cpu_s_per_gib.process");
   }

@@ -68,15 +68,49 @@ class CommandLine(unittest.TestCase):
 
 
 class Refusals(unittest.TestCase):
-    def test_a_peer_that_cannot_start_gives_its_row_the_reason(self):
-        place = pathlib.Path(tempfile.mkdtemp(prefix='bench-test-', dir='.')).resolve()
-        self.addCleanup(shutil.rmtree, place)
-        peer = place / 'recv_framed_multishot'
-        peer.write_text('#!/bin/sh\necho cannot: no bundles on this planet\nexit 1\n')
+    def setUp(self):
+        self.place = pathlib.Path(tempfile.mkdtemp(prefix='bench-test-', dir='.')).resolve()
+        self.addCleanup(shutil.rmtree, self.place)
+
+    def put_peer(self, name, *lines):
+        peer = self.place / name
+        peer.write_text('\n'.join(('#!/bin/sh', *lines, '')))
         peer.chmod(0o755)
-        done = bench('framed', '--tiny', '--only', 'bundles', '--storage', 'none', '--dir', place,
-                     '--peers', place)
+
+    def rows(self, *arguments):
+        results = self.place / 'results'
+        done = bench(*arguments, '--tiny', '--dir', self.place, '--peers', self.place, '--json',
+                     results)
+        case = json.loads(results.read_text())['cases'][0]
+        if any('no seeder' in (row['unavailable'] or '') for row in case['rows']):
+            self.skipTest('no libtorrent')
+        return case, {row['way']: row for row in case['rows']}, done
+
+    def test_a_peer_that_cannot_start_gives_its_row_the_reason(self):
+        self.put_peer('recv_framed_multishot', 'echo cannot: no bundles on this planet', 'exit 1')
+        _, _, done = self.rows('framed', '--only', 'bundles', '--storage', 'none')
         self.assertIn('multishot, bundles + memcpy: n/a: no bundles on this planet', done.stdout)
+
+    def test_a_torrent_is_not_compared_with_what_failed_later(self):
+        real = BENCH.parent / 'torrent_discard'
+        self.put_peer('torrent_discard', f'echo >>{self.place}/calls',
+                      f'[ $(wc -l <{self.place}/calls) -lt 3 ] || exit 1', f'exec {real} "$@"')
+        case, rows, done = self.rows('torrent', '--only', 'sluice-bt')
+        self.assertEqual(rows['thrown away']['unavailable'], 'failed', done.stderr)
+        self.assertIsNone(case['limit']['network_mib_per_second'])
+        self.assertIsNone(rows['sluice-bt']['unavailable'])
+
+    def test_a_torrent_is_not_kept_where_it_has_no_room(self):
+        small = self.place / 'small'
+        small.mkdir()
+        made = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=3M', 'none', small], check=False,
+                              stderr=subprocess.DEVNULL)
+        if made.returncode != 0:
+            self.skipTest('no tmpfs can be mounted')
+        self.addCleanup(subprocess.run, ['umount', small], check=True)
+        _, rows, _ = self.rows('torrent', '--only', 'sluice-bt, tmpfs', '--tmpfs', small)
+        self.assertEqual(rows['sluice-bt, tmpfs']['unavailable'],
+                         '3 MiB free on tmpfs are too few')
 
 
 class Server:

@@ -11,8 +11,6 @@ import argparse
 import shutil
 import sys
 import tempfile
-import time
-import traceback
 
 sys.dont_write_bytecode = True
 
@@ -24,27 +22,9 @@ import cases_large  # noqa: E402,F401
 import cases_pads  # noqa: E402,F401
 import cases_program  # noqa: E402,F401
 import cases_seed  # noqa: E402,F401
-from harness import CASES, LARGE_CASES, Bench, Failed, Skipped  # noqa: E402
+from harness import LARGE_CASES, Bench  # noqa: E402
 
-
-def run_case(function, bench):
-    """passed, failed or skipped; says why for the last two."""
-    name = function.__name__
-    began = time.monotonic()
-    try:
-        with bench.cleanup:
-            function(bench)
-    except Skipped as reason:
-        print(f'skip: {name}: {reason}', flush=True)
-        return 'skipped'
-    except Failed as failure:
-        print(f'FAILED {name}: {failure}', flush=True)
-        return 'failed'
-    except Exception:  # a defect of the test is a failure too
-        print(f'FAILED {name}:\n{traceback.format_exc()}', flush=True)
-        return 'failed'
-    print(f'passed {name} ({time.monotonic() - began:.1f} s)', flush=True)
-    return 'passed'
+from case_runner import CASES, chosen, conclude, run_case  # noqa: E402
 
 
 def main():
@@ -62,9 +42,7 @@ def main():
     folder = tempfile.mkdtemp(prefix='sluice-bt-e2e-', dir=arguments.dir)
     results = []
     try:
-        for function in LARGE_CASES if arguments.large else CASES:
-            if arguments.cases and not any(c in function.__name__ for c in arguments.cases):
-                continue
+        for function in chosen(LARGE_CASES if arguments.large else CASES, arguments.cases):
             bench = Bench(arguments.program, arguments.backend, folder)
             bench.large_bytes = int((arguments.large or 0) * (1 << 30))
             bench.large_runs, bench.large_piece_bytes = arguments.runs, arguments.piece_bytes
@@ -74,9 +52,7 @@ def main():
             shutil.rmtree(bench.folder, ignore_errors=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if 'failed' in results or not results:
-        return 1
-    return 77 if all(r == 'skipped' for r in results) else 0
+    return conclude(results, arguments.backend)
 
 
 if __name__ == '__main__':

@@ -10,30 +10,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
-WAIT_S = 40  # for what must happen soon; generous, because sanitizers slow the program down
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / 'support'))
+from case_runner import WAIT_S, Failed, Skipped, case, wait_until  # noqa: E402,F401
 
-CASES = []
 LARGE_CASES = []
-
-
-def case(function):
-    CASES.append(function)
-    return function
 
 
 def large_case(function):
     LARGE_CASES.append(function)
     return function
-
-
-class Failed(Exception):
-    pass
-
-
-class Skipped(Exception):
-    pass
 
 
 def import_libtorrent():
@@ -58,14 +44,6 @@ V1_ONLY = 1 << 6  # of create_torrent's flags; its python names leave it out
 def check(condition, what):
     if not condition:
         raise Failed(what)
-
-
-def wait_until(condition, what, seconds=WAIT_S):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise Failed(f'{what}: not within {seconds} s')
-        time.sleep(0.01)
 
 
 def write_content(path, size, seed):

@@ -12,8 +12,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
-import traceback
 
 sys.dont_write_bytecode = True
 
@@ -23,27 +21,9 @@ import cases_limits  # noqa: E402,F401
 import cases_protocol  # noqa: E402,F401
 import cases_system  # noqa: E402,F401
 import cases_transfer  # noqa: E402,F401
-from harness import CASES, Bench, Failed, Server, Skipped  # noqa: E402
+from harness import Bench, Failed, Server  # noqa: E402
 
-
-def run_case(function, bench):
-    """passed, failed or skipped; says why for the last two."""
-    name = function.__name__
-    began = time.monotonic()
-    try:
-        with bench.cleanup:
-            function(bench)
-    except Skipped as reason:
-        print(f'skip: {name}: {reason}', flush=True)
-        return 'skipped'
-    except Failed as failure:
-        print(f'FAILED {name}: {failure}', flush=True)
-        return 'failed'
-    except Exception:  # a defect of the test is a failure too
-        print(f'FAILED {name}:\n{traceback.format_exc()}', flush=True)
-        return 'failed'
-    print(f'passed {name} ({time.monotonic() - began:.1f} s)', flush=True)
-    return 'passed'
+from case_runner import CASES, STATUS_SKIPPED, chosen, conclude, run_case  # noqa: E402
 
 
 def start_shared(program, backend, folder):
@@ -54,7 +34,7 @@ def start_shared(program, backend, folder):
     except Failed as failure:
         if backend == 'ring' and 'cannot start an engine' in str(failure):
             print(f'skipped: no ring here: {failure}')
-            sys.exit(77)
+            sys.exit(STATUS_SKIPPED)
         raise
 
 
@@ -73,9 +53,7 @@ def main():
     results = []
     try:
         shared = start_shared(program, arguments.backend, folder)
-        for function in CASES:
-            if arguments.cases and not any(c in function.__name__ for c in arguments.cases):
-                continue
+        for function in chosen(CASES, arguments.cases):
             if shared.process.poll() is not None:
                 print(f'FAILED: the shared server is gone: {shared.messages()}')
                 results.append('failed')
@@ -86,10 +64,7 @@ def main():
         sys.stdout.write(shared.messages())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    counts = {kind: results.count(kind) for kind in ('passed', 'failed', 'skipped')}
-    print(f"{arguments.backend}: {counts['passed']} passed, {counts['failed']} failed, "
-          f"{counts['skipped']} skipped")
-    return 1 if counts['failed'] or not counts['passed'] else 0
+    return conclude(results, arguments.backend)
 
 
 if __name__ == '__main__':

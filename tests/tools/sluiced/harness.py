@@ -15,25 +15,12 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
-WAIT_S = 20  # for what must happen soon; generous, because sanitizers slow the server down
-
-CASES = []
-
-
-def case(function):
-    CASES.append(function)
-    return function
-
-
-class Failed(Exception):
-    pass
-
-
-class Skipped(Exception):
-    pass
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / 'support'))
+from case_runner import WAIT_S, Failed, Skipped, case, wait_until  # noqa: E402,F401
 
 
 def shown(data, most=600):
@@ -50,18 +37,6 @@ def check(condition, what, request=b'', answer=None):
     if answer is not None:
         lines.append(f'  answer:  {answer}')
     raise Failed('\n'.join(lines))
-
-
-def wait_until(condition, what, seconds=WAIT_S):
-    """Polls; the last value of the condition is part of the complaint."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value is True:
-            return
-        if time.monotonic() > end:
-            raise Failed(f'{what}: not within {seconds} s, but {value!r}')
-        time.sleep(0.02)
 
 
 def content(size, seed=1):

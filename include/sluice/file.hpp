@@ -172,8 +172,9 @@ struct publish_options {
 // answer on that filesystem, until engine::clear_suspects; or code::engine_failed
 // (sluice.commit.on_failure=fail_engine). EBUSY, and nothing is done: a transfer has the file alone
 // (a receive, a copy into it, a direct send), a block_writer of it has bytes that are not stored,
-// or it is being published already. Such transfers are EBUSY in turn until the publish has ended; a
-// write or a truncation under way is the caller's to await, and to begin none, nor post a block.
+// or has failed and is still there, or it is being published already. Such transfers are EBUSY in
+// turn until the publish has ended; a write or a truncation under way is the caller's to await, and
+// to begin none, nor post a block.
 [[nodiscard]] SLUICE_API task<result<void>> publish(file& of, directory& in, std::string last_name,
                                                     publish_options options = {});
 

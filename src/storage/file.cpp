@@ -21,9 +21,10 @@ file_state::~file_state() {
 
 namespace {
 
-bool stores_blocks(const file_state& file) {
+// A writer that has failed has dropped what it was posted: the file lacks it for good.
+bool lacks_blocks(const file_state& file) {
   const std::shared_ptr<const write_batcher> writer = file.writer.lock();
-  return writer && writer->holds_bytes();
+  return writer && (writer->holds_bytes() || writer->failure() != 0);
 }
 
 bool is_free(const file_state& file, transfer_claim::hold wanted) {
@@ -32,7 +33,7 @@ bool is_free(const file_state& file, transfer_claim::hold wanted) {
     case transfer_claim::hold::shared: return file.transfers >= 0;
     case transfer_claim::hold::publish: break;
   }
-  return file.transfers >= 0 && !file.publishing && !stores_blocks(file);
+  return file.transfers >= 0 && !file.publishing && !lacks_blocks(file);
 }
 
 }  // namespace

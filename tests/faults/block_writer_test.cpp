@@ -137,6 +137,29 @@ TEST_CASE("whichever write fails, its error is the writer's end, and a new write
   });
 }
 
+TEST_CASE("what a failed writer has dropped is not published while that writer is there") {
+  const auto publish = [](sluice::engine& e, sluice::file& f,
+                          std::string folder) -> sluice::task<int> {
+    sluice::result<sluice::directory> in = co_await sluice::directory::open(e, std::move(folder));
+    if (!in) co_return in.error().code;
+    const sluice::result<void> done = co_await sluice::publish(f, *in, "named");
+    co_return done ? 0 : done.error().code;
+  };
+  in_every_carriage({}, [&publish](support::fault_fs& disk, writing_world& w, const carriage&) {
+    sluice::file into = w.create(w.at("file"));
+    disk.orders().reset();
+    disk.orders().fail(request_kind::write, 1, ENOSPC);
+    {
+      block_writer writer = w.writer_of(into);
+      w.post_all(writer);
+      CHECK(w.flush(writer) == ENOSPC);
+      CHECK(w.run(publish(w.engine(), into, w.folder().path())) == EBUSY);
+    }
+    w.settle();
+    CHECK(w.run(publish(w.engine(), into, w.folder().path())) != EBUSY);
+  });
+}
+
 TEST_CASE("a disk that fails from some write on fails the writer once") {
   in_every_carriage({}, [](support::fault_fs& disk, writing_world& w, const carriage&) {
     disk.orders().reset();

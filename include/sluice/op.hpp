@@ -61,7 +61,7 @@ enum class op_route : std::uint8_t {
   automatic,    // the ring where it can, else whoever its row names
   ring_thread,  // as automatic, but the ring hands it to a thread of its own untried
   worker,       // a thread of the worker pool
-  loop_thread,  // the loop itself, at once: only for what never waits
+  loop_thread,  // the loop itself, at once: only for what waits for no disk and no peer
 };
 
 // In place of an offset: the descriptor has none (a pipe, a socket).

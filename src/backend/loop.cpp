@@ -132,35 +132,35 @@ std::size_t loop::turn(std::int64_t timeout_ns, std::size_t budget) {
 }
 
 void loop::stage() {
-  hand_over_refused(refused_);
-  hand_over_refused(refused_polls_);
+  no_sigpipe guard;
+  hand_over_refused(refused_, guard);
+  hand_over_refused(refused_polls_, guard);
   while (!staged_.empty()) {
     op& o = staged_.front();
     staged_.pop_front();
-    if (hand_over(o)) continue;
+    if (hand_over(o, guard)) continue;
     (o.request.kind == op_kind::poll ? refused_polls_ : refused_).push_back(o);
   }
-  no_sigpipe_.reset();
 }
 
 // Only of calls by the loop: the workers take no signal, and the kernel's own threads raise none.
-bool loop::hand_over(op& o) {
+bool loop::hand_over(op& o, no_sigpipe& guard) {
   const bool may_raise =
       may_raise_sigpipe(o.request) && carrier_of(o.request) == carrier::inline_call;
-  if (may_raise && !no_sigpipe_) no_sigpipe_.emplace();
+  if (may_raise && !guard) guard.emplace();
   if (!backend_.start(o)) return false;
-  if (may_raise && may_have_raised_sigpipe(o)) no_sigpipe_->may_have_raised();
+  if (may_raise && may_have_raised_sigpipe(o)) guard->may_have_raised();
   set_state(o, op_state::in_flight);
   counters_.ops.submitted.add();
   return true;
 }
 
 // Oldest first, until one finds no room again: there is none for those behind it either.
-void loop::hand_over_refused(op_list& refused) {
+void loop::hand_over_refused(op_list& refused, no_sigpipe& guard) {
   while (!refused.empty()) {
     op& o = refused.front();
     refused.pop_front();
-    if (hand_over(o)) continue;
+    if (hand_over(o, guard)) continue;
     refused.push_front(o);
     return;
   }

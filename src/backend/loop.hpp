@@ -75,8 +75,10 @@ class loop {
 
   void call_host();
   void stage();
-  bool hand_over(op& o);
-  void hand_over_refused(op_list& refused);
+  // Made by the first call of a round of staging that may raise it, and gone with the round.
+  using no_sigpipe = std::optional<kernel::sigpipe_guard>;
+  bool hand_over(op& o, no_sigpipe& guard);
+  void hand_over_refused(op_list& refused, no_sigpipe& guard);
   std::int64_t wait_limit(std::int64_t timeout_ns) const;
   void settle(op& o);
   void settle_interrupted(op& o);
@@ -102,8 +104,6 @@ class loop {
   bool is_guest_ = false;
   bool in_turn_ = false;
   bool host_called_ = false;  // since the last turn
-  // From the first call of a round of staging that may raise it to the end of that round.
-  std::optional<kernel::sigpipe_guard> no_sigpipe_;
   std::vector<std::move_only_function<void()>> mail_now_;
   // Any thread.
   std::mutex mailbox_mutex_;

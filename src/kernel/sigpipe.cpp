@@ -29,8 +29,6 @@ sigpipe_guard::sigpipe_guard() {
 
 sigpipe_guard::~sigpipe_guard() {
   const int error = errno;
-  // Whatever the call said: sendfile(2) that moved bytes before it failed gives their count, and
-  // has raised the signal all the same.
   if (may_be_raised_ && !was_pending_) {
     const sigset_t raised = only_sigpipe();
     const timespec at_once{};

@@ -8,6 +8,7 @@
 #include <linux/openat2.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -650,6 +651,48 @@ TEST_CASE("bytes are spliced from file to pipe to file, at their offsets, by eve
     // At the end of the file: nothing.
     CHECK(b.run(moving(op_kind::splice, {from.get(), 10'000}, {pipe->write_end()}, 5, route)) == 0);
   }
+}
+
+// Of this thread: whether it blocks SIGPIPE, and whether one is pending.
+struct sigpipe_state {
+  static sigpipe_state now() {
+    sigset_t blocked;
+    sigset_t pending;
+    pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+    sigpending(&pending);
+    return {sigismember(&blocked, SIGPIPE) == 1, sigismember(&pending, SIGPIPE) == 1};
+  }
+  bool is_blocked = true;
+  bool is_pending = true;
+};
+
+TEST_CASE("SIGPIPE of calls that the loop makes ends nobody, and is gone when completions run") {
+  ::signal(SIGPIPE, SIG_DFL);
+  bench b;
+  const stream_pair dead = stream_pair::tcp();
+  const stream_pair alive = stream_pair::tcp();
+  REQUIRE(::shutdown(dead.ours(), SHUT_WR) == 0);
+  const result<kernel::pipe> one = kernel::pipe::make(4096);
+  const result<kernel::pipe> other = kernel::pipe::make(4096);
+  REQUIRE((one && other));
+  for (const auto& pipe : {&one, &other}) REQUIRE(::write((*pipe)->write_end(), "x", 1) == 1);
+  const auto splicing = [](const kernel::pipe& from, int to) {
+    op_request r = moving(op_kind::splice, {from.read_end()}, {to}, 1, op_route::loop_thread);
+    r.flags = SPLICE_F_NONBLOCK;
+    return r;
+  };
+  // In one turn, the one that raises it before one that does not.
+  told_op failing(splicing(*one, dead.ours()));
+  told_op working(splicing(*other, alive.ours()));
+  sigpipe_state seen;
+  failing.then = [&seen] { seen = sigpipe_state::now(); };
+  b.start(failing);
+  b.start(working);
+  REQUIRE(b.until([&] { return failing.times_told == 1 && working.times_told == 1; }));
+  CHECK(failing.told == -EPIPE);
+  CHECK(working.told == 1);
+  CHECK_FALSE(seen.is_blocked);
+  CHECK_FALSE(seen.is_pending);
 }
 
 TEST_CASE("a full pipe or socket says EAGAIN, and that is the result where it is asked for") {

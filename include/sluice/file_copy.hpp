@@ -34,9 +34,10 @@ struct copy_options {
 // sluice.receive.timeout_ms); code::path_unavailable when sluice.copy.path or the cache policy asks
 // for a way that cannot copy between these files. After an error the range is in part the new, in
 // part the old: `bytes` of `progress`, when given the receipt so far, counts what is equal from its
-// beginning. A cancel waits for the call under way, which moves sluice.copy.chunk_bytes, or shares
-// up to 1 GiB of blocks. Loop thread. Both files must belong to one engine and live until the end.
-// Their descriptors' own positions may be moved.
+// beginning, and is 0 when pages that were dropped could not be written back. A cancel waits for
+// the call under way, which moves sluice.copy.chunk_bytes, shares up to 1 GiB of blocks, or writes
+// back and drops 4 * sluice.storage.drop_bytes. Loop thread. Both files must belong to one engine
+// and live until the end. Their descriptors' own positions may be moved.
 [[nodiscard]] SLUICE_API task<result<receipt>> copy_file(file& from, file& into,
                                                          copy_options options,
                                                          receipt* progress = nullptr);

@@ -77,17 +77,20 @@ void page_dropper::ended(op& o) noexcept {
 void page_dropper::passed(std::uint64_t offset) {
   const std::uint64_t to = kernel::page_floor(offset);
   if (call_.state() != op_state::idle || to < dropped_ + chunk_bytes_ || has_failed()) return;
-  begin(dropped_, to);
+  begin(dropped_, std::min(to, dropped_ + call_bytes_max()));
 }
 
 task<int> page_dropper::finished(std::uint64_t offset) {
-  progress_.forget();
-  while (call_.state() != op_state::idle) co_await progress_.notified_shielded();
-  const bool cancelled = scope_ != nullptr && scope_->cancelled();
-  if (!has_failed() && !cancelled && offset > offset_) {
-    begin(offset_, kernel::page_ceiling(offset));
+  const std::uint64_t end = offset > offset_ ? kernel::page_ceiling(offset) : offset_;
+  std::uint64_t from = offset_;
+  while (true) {
     progress_.forget();
     while (call_.state() != op_state::idle) co_await progress_.notified_shielded();
+    const bool cancelled = scope_ != nullptr && scope_->cancelled();
+    if (has_failed() || cancelled || from >= end) break;
+    const std::uint64_t to = std::min(end, from + call_bytes_max());
+    begin(from, to);
+    from = to;
   }
   co_return has_failed() ? failure_ : 0;
 }

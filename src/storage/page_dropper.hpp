@@ -28,15 +28,17 @@ class page_dropper {
 
   // The transfer is done with everything before `offset`.
   void passed(std::uint64_t offset);
-  // Drops all up to `offset`, once more what was dirty or in use at its time; waits for it. 0, or
-  // the errno of a write-back that failed, which the next sync of the file says, too. A cancelled
-  // task drops nothing more.
+  // Drops all up to `offset`, once more what was dirty or in use at its time, piece by piece; waits
+  // for it. 0, or the errno of a write-back that failed, which the next sync of the file says, too.
+  // A cancelled task drops nothing more.
   [[nodiscard]] task<int> finished(std::uint64_t offset);
 
  private:
   static std::int64_t drop(void* job);
   static void ended(op& o) noexcept;
   [[nodiscard]] bool has_failed() const;
+  // A cancel waits for the call under way, so it must not write gigabytes back.
+  [[nodiscard]] std::uint64_t call_bytes_max() const { return 4 * chunk_bytes_; }
   void begin(std::uint64_t from, std::uint64_t to);
 
   file_state& file_;

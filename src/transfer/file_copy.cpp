@@ -15,6 +15,8 @@
 namespace sluice {
 namespace {
 
+constexpr const char* where = "copy_file";
+
 bool is_past_end_of_numbers(std::uint64_t offset, std::uint64_t length) {
   return length > op_no_offset / 2 - std::min(offset, op_no_offset / 2);
 }
@@ -23,10 +25,10 @@ bool is_past_end_of_numbers(std::uint64_t offset, std::uint64_t length) {
 result<void> look_at(const file_state& from, const file_state& into, const copy_options& o) {
   if (is_past_end_of_numbers(o.source_offset, o.length) ||
       is_past_end_of_numbers(o.target_offset, o.length)) {
-    return fail(EINVAL, "copy_file", "a range past 2^63");
+    return fail(EINVAL, where, "a range past 2^63");
   }
-  if (&from.core != &into.core) return fail(EINVAL, "copy_file", "files of two engines");
-  if (!kernel::is_writable(into.fd.get())) return fail(EBADF, "copy_file", "not for writing");
+  if (&from.core != &into.core) return fail(EINVAL, where, "files of two engines");
+  if (!kernel::is_writable(into.fd.get())) return fail(EBADF, where, "not for writing");
   const result<kernel::inode_info> source = kernel::inode_of(from.fd.get());
   if (!source) return std::unexpected(source.error());
   const result<kernel::inode_info> target = kernel::inode_of(into.fd.get());
@@ -34,23 +36,9 @@ result<void> look_at(const file_state& from, const file_state& into, const copy_
   const bool meet =
       o.source_offset < o.target_offset + o.length && o.target_offset < o.source_offset + o.length;
   if (meet && source->inode == target->inode && source->device == target->device) {
-    return fail(EINVAL, "copy_file", "the ranges meet in one file");
+    return fail(EINVAL, where, "the ranges meet in one file");
   }
   return {};
-}
-
-// A write-back that failed is one of the copy's failures: the next sync of the file tells it, too.
-task<int> flow_and_drop(copying& c, file_state& from, file_state& into, const copy_options& options,
-                        const receipt& so_far) {
-  scope* const task_scope = co_await this_scope{};
-  page_dropper source_pages(from, options.source_offset, page_state::clean, task_scope);
-  page_dropper target_pages(into, options.target_offset, page_state::dirty, task_scope);
-  c.drop_behind(source_pages, target_pages);
-  const int failure = co_await c.flow();
-  const std::uint64_t used = c.has_used_pages() ? so_far.bytes : 0;
-  const int lost = co_await target_pages.finished(options.target_offset + used);
-  (void)co_await source_pages.finished(options.source_offset + used);
-  co_return failure != 0 ? failure : lost;
 }
 
 const char* name_of_failure(path way) {
@@ -59,22 +47,48 @@ const char* name_of_failure(path way) {
                                         : "write";
 }
 
+// A write-back that failed has lost pages of the target, nobody knows which: nothing counts as
+// copied then. The next sync of the file tells it, too.
+task<result<void>> flow_and_drop(copying& c, file_state& from, file_state& into,
+                                 const copy_options& options, receipt& so_far) {
+  scope* const task_scope = co_await this_scope{};
+  page_dropper source_pages(from, options.source_offset, page_state::clean, task_scope);
+  page_dropper target_pages(into, options.target_offset, page_state::dirty, task_scope);
+  c.drop_behind(source_pages, target_pages);
+  const int failure = co_await c.flow();
+  const std::uint64_t used = c.has_used_pages() ? so_far.bytes : 0;
+  const int lost = co_await target_pages.finished(options.target_offset + used);
+  (void)co_await source_pages.finished(options.source_offset + used);
+  if (lost != 0) {
+    so_far.bytes = 0;
+    co_return fail(lost, "sync_file_range", where);
+  }
+  if (failure != 0) co_return fail(failure, name_of_failure(so_far.path), where);
+  co_return result<void>{};
+}
+
+task<result<void>> flow_alone(copying& c, const receipt& so_far) {
+  const int failure = co_await c.flow();
+  if (failure != 0) co_return fail(failure, name_of_failure(so_far.path), where);
+  co_return result<void>{};
+}
+
 }  // namespace
 
 task<result<receipt>> copy_file(file& from, file& into, copy_options options, receipt* progress) {
   receipt own;
   receipt& so_far = progress != nullptr ? *progress : own;
   so_far = {};
-  if (!from || !into) co_return fail(EBADF, "copy_file", "a file is closed");
+  if (!from || !into) co_return fail(EBADF, where, "a file is closed");
   file_state& target = into.state();
   const result<void> right = look_at(from.state(), target, options);
   if (!right) co_return std::unexpected(right.error());
   const transfer_claim written(target, transfer_claim::hold::alone);
-  if (!written) co_return fail(EBUSY, "copy_file", "another transfer has the target");
+  if (!written) co_return fail(EBUSY, where, "another transfer has the target");
   std::optional<transfer_claim> read;
   if (&from.state() != &target) {
     read.emplace(from.state(), transfer_claim::hold::shared);
-    if (!*read) co_return fail(EBUSY, "copy_file", "another transfer has the source");
+    if (!*read) co_return fail(EBUSY, where, "another transfer has the source");
   }
   engine_core& core = target.core;
   const plan chosen = plan_file_copy(options.cache,
@@ -82,7 +96,7 @@ task<result<receipt>> copy_file(file& from, file& into, copy_options options, re
                                       .splice = core.tried().splice,
                                       .copy_file_range = core.tried().copy_file_range},
                                      core.values().copy);
-  if (chosen.refused) co_return fail(code::path_unavailable, "copy_file", chosen.reason);
+  if (chosen.refused) co_return fail(code::path_unavailable, where, chosen.reason);
   // Of a descriptor that came with O_DIRECT: what is copied here has any length.
   for (file_state* file : {&from.state(), &target}) {
     [[maybe_unused]] const int refusal = set_direct(*file, false);
@@ -90,10 +104,10 @@ task<result<receipt>> copy_file(file& from, file& into, copy_options options, re
   copying c(from.state(), target, options, so_far);
   c.begin(chosen);
   const bool drops = chosen.cache == cache_policy::drop_behind;
-  const int failure =
-      drops ? co_await flow_and_drop(c, from.state(), target, options, so_far) : co_await c.flow();
+  const result<void> done = drops ? co_await flow_and_drop(c, from.state(), target, options, so_far)
+                                  : co_await flow_alone(c, so_far);
   so_far.last_byte = so_far.stored = c.elapsed();
-  if (failure != 0) co_return fail(failure, name_of_failure(so_far.path), "copy_file");
+  if (!done) co_return std::unexpected(done.error());
   core.counters().copy.transfers.add();
   co_return so_far;
 }

@@ -169,3 +169,30 @@ TEST_CASE("a hole for a target that cannot punch goes the forced way, or is refu
     });
   }
 }
+
+TEST_CASE("a copy whose dropped pages cannot be written back says so, and vouches for no byte") {
+  const std::vector<std::byte> content = pattern(10, 0, mib);
+  for (const std::string& backend : support::backends()) {
+    faults::on_fault_fs({.writeback = true}, [&](support::fault_fs& disk) {
+      CAPTURE(backend);
+      world w({backend, backend, std::filesystem::current_path().string(), false, ""},
+              {{"sluice.copy.path", "copy"}, {"sluice.storage.drop_bytes", "64K"}});
+      make_file(w.at("source"), content);
+      for (const int error : {EIO, ENOSPC}) {
+        CAPTURE(error);
+        const std::string target = disk.mount_point() + "/target";
+        sluice::file from = adopt_file(w.engine(), w.at("source"), O_RDONLY);
+        sluice::file into = adopt_file(w.engine(), target, O_RDWR | O_CREAT);
+        disk.orders().reset();
+        disk.orders().fail(support::request_kind::write, 1, error);
+        const sluice::copy_options options{.length = content.size(),
+                                           .cache = sluice::cache_policy::drop_behind};
+        const copied c = w.run(copy_once(std::move(from), std::move(into), options));
+        w.settle();
+        CHECK(c.failure() == error);
+        CHECK(c.progress.bytes == 0);
+        std::filesystem::remove(target);
+      }
+    });
+  }
+}

@@ -55,6 +55,17 @@ TEST_CASE("pages that were only read are dropped, dirty ones of others stay") {
   }
 }
 
+TEST_CASE("no call drops more than four times what is dropped at a time: a cancel waits for it") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.storage.drop_bytes", "64K"}});
+    sluice::file file = adopted(w, 4 * mib);
+    CHECK(w.run(drop_all(file, 0, 4 * mib, sluice::page_state::dirty)) == 0);
+    CHECK(w.counter("sluice.cache.drops") >= 16);
+    CHECK(w.counter("sluice.cache.dropped_bytes") == 4 * mib);
+  }
+}
+
 TEST_CASE("who is cancelled drops nothing more, and ends") {
   for (const setting& on : every_setting()) {
     CAPTURE(on.name);

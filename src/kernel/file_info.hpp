@@ -61,8 +61,9 @@ struct inode_info {
 // has looked.
 [[nodiscard]] const char* space_distrust(int fd);
 
-// Whether the descriptor was opened for writing.
+// Whether the descriptor was opened for writing, or for reading.
 [[nodiscard]] bool is_writable(int fd);
+[[nodiscard]] bool is_readable(int fd);
 
 // Whether the descriptor was opened with O_APPEND (kernel-notes/append_ignores_offset.md).
 [[nodiscard]] bool is_append(int fd);

@@ -16,8 +16,19 @@ namespace {
 constexpr std::uint64_t offset_max = std::numeric_limits<std::int64_t>::max();
 constexpr const char* where = "direct_reader";
 
-// What a worker finds out: opening and asking may wait for a network filesystem.
+// What a worker finds out: opening and asking may wait for a network filesystem, and so may closing
+// what is held meanwhile.
 struct reopening {
+  reopening(engine_core& on, int fd) : core(on), held(::fcntl(fd, F_DUPFD_CLOEXEC, 0)) {}
+  reopening(const reopening&) = delete;
+  reopening& operator=(const reopening&) = delete;
+  ~reopening() {
+    for (kernel::unique_fd* fd : {&held, &opened}) {
+      if (*fd) core.closer().close_later({std::move(*fd), {}, {}});
+    }
+  }
+
+  engine_core& core;
   kernel::unique_fd held;  // stays while the worker has it, whatever becomes of the file
   kernel::unique_fd opened;
   kernel::direct_alignment alignment;
@@ -30,11 +41,6 @@ struct reopening {
     return 0;
   }
 };
-
-bool is_readable(int fd) {
-  const int flags = ::fcntl(fd, F_GETFL);
-  return flags >= 0 && (flags & O_ACCMODE) != O_WRONLY;
-}
 
 }  // namespace
 
@@ -51,11 +57,12 @@ struct direct_reader::state {
 };
 
 task<result<direct_reader>> direct_reader::open(const file& of) {
+  if (!of) co_return fail(EBADF, "open", where);
   engine_core& core = of.state().core;
   // Opened again it might be readable all the same.
-  if (!is_readable(of.fd())) co_return fail(EBADF, "open", where);
+  if (!kernel::is_readable(of.fd())) co_return fail(EBADF, "open", where);
   if (!core.tried().proc_self_fd) co_return fail(EOPNOTSUPP, "open", where);
-  reopening again{kernel::unique_fd(::fcntl(of.fd(), F_DUPFD_CLOEXEC, 0)), {}, {}};
+  reopening again(core, of.fd());
   if (!again.held) co_return fail(errno, "fcntl", where);
   op_await opening(core.loop(), call_of(reopening::carry_out, &again));
   const result<std::size_t> opened = co_await opening;

@@ -107,6 +107,10 @@ TEST_CASE("what is open for reading only is not writable") {
   CHECK(is_writable(writing.get()));
   CHECK_FALSE(is_writable(reading.get()));
   CHECK_FALSE(is_writable(-1));
+  CHECK(is_readable(both.get()));
+  CHECK(is_readable(reading.get()));
+  CHECK_FALSE(is_readable(writing.get()));
+  CHECK_FALSE(is_readable(-1));
 }
 
 TEST_CASE("an inode tells size, number, kind and time of change") {

@@ -72,8 +72,10 @@ class transfer_claim {
 }
 
 // Of a buffered write of `bytes` to a file whose pages have no disk behind them: the loop copies
-// them itself. No disk can keep it waiting, and another thread would fetch them from the other
-// processor's cache. Of more than this others would have to wait for too long.
+// them itself, for another thread would fetch them from the other processor's cache. Of more than
+// this others would have to wait for too long. It waits where receiving into memory does, for pages
+// that are in swap or to be reclaimed, and for somebody else's truncation or reservation of the
+// same file, which are in memory, too.
 inline constexpr std::uint64_t copied_by_loop_max = 512 << 10;
 [[nodiscard]] constexpr op_route memory_write_route(std::uint64_t bytes) {
   return bytes <= copied_by_loop_max ? op_route::loop_thread : op_route::ring_thread;

@@ -9,6 +9,7 @@
 
 #include "backend/loop.hpp"
 #include "memory/buffer_pool.hpp"
+#include "storage/file_state.hpp"
 #include "support/scripted_backend.hpp"
 
 namespace {
@@ -120,4 +121,20 @@ TEST_CASE("a run has no more vectors than a call takes") {
   CHECK(b.runs(cached_only) ==
         std::vector<bench::seen>{{4, op_kind::writev, 0, IOV_MAX, IOV_MAX, IOV_MAX},
                                  {4, op_kind::writev, IOV_MAX, 5, 5, 5}});
+}
+
+TEST_CASE("what has no disk behind it is written by the loop, up to 512 KiB at a time") {
+  bench b;
+  const lease one = b.blocks.try_take();
+  b.put(one, 0, 4096, 0);
+  const auto route_to = [&b](const write_target& target) {
+    static_cast<void>(b.run.take(*b.map.begin(), b.map, target));
+    return b.run.request(target).route;
+  };
+  const write_target in_memory{.cached = 4, .direct = -1, .alignment = {}, .in_memory = true};
+  CHECK(route_to(in_memory) == op_route::loop_thread);
+  CHECK(route_to(cached_only) == op_route::ring_thread);
+  CHECK(route_to(both) == op_route::automatic);
+  CHECK(memory_write_route(512 << 10) == op_route::loop_thread);
+  CHECK(memory_write_route((512 << 10) + 1) == op_route::ring_thread);
 }

@@ -245,6 +245,7 @@ void copying::leased(result<lease> got) {
 void copying::count_moved(std::uint64_t bytes) {
   so_far_.bytes += bytes;
   moved_ += bytes;
+  if (way_ != so_far_.path) so_far_.misrouted_bytes += bytes;
   if (so_far_.first_byte.count() == 0 && bytes > 0) so_far_.first_byte = elapsed();
   if (way_ == path::reflink) return;
   uses_pages_ = true;

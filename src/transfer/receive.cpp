@@ -292,6 +292,7 @@ task<result<void>> write_edge(receiving& r, std::span<std::byte> edge, std::uint
   ++r.so_far.ops;
   r.into.core.counters().receive.edges.add();
   if (!written) co_return fail(written.error().code, "write", "receive_to_file");
+  r.so_far.misrouted_bytes += edge.size();
   co_return result<void>{};
 }
 

@@ -276,6 +276,7 @@ void direction::emptied(const result<std::size_t>& got) {
   tuning::relay_counters& counters = both_.core.counters().relay;
   (bytes_.empty() ? counters.spliced_bytes : counters.copied_bytes).add(moved);
   so_far_.bytes += moved;
+  if (block_ && so_far_.path == path::splice) so_far_.misrouted_bytes += moved;
   if (bytes_.empty()) {
     held_ -= moved;
   } else {

@@ -237,8 +237,10 @@ task<int> send_last_part(sending& s) {
   const int changed = change_of(s);
   if (changed != 0) co_return changed;
   const int failure = co_await send_message(s, bytes);
-  if (failure == 0) s.count_moved(bytes.size());
-  co_return failure;
+  if (failure != 0) co_return failure;
+  s.count_moved(bytes.size());
+  s.so_far.misrouted_bytes += bytes.size();
+  co_return 0;
 }
 
 task<int> splice_first_part(sending& s) {

@@ -187,14 +187,6 @@ TEST_CASE("an upload for which no pipe becomes free says ENOBUFS") {
                });
 }
 
-sluice::task<void> hold(sluice::engine& on, sluice::pipe_lease held,
-                        std::chrono::milliseconds time) {
-  sluice::op_await sleeping = on.sleep_for(time);
-  const sluice::result<std::size_t> slept = co_await sleeping;
-  CHECK(slept.has_value());
-  held.reset();
-}
-
 TEST_CASE("the time that an upload waits for a pipe is not held against its peer") {
   for_each_way({{"sluice.splice.pipes_max", "1"},
                 {"sluice.receive.timeout_ms", "300"},
@@ -203,7 +195,7 @@ TEST_CASE("the time that an upload waits for a pipe is not held against its peer
                  std::optional<sluice::result<sluice::pipe_lease>> taken =
                      w.engine().core().pipes().try_take();
                  REQUIRE((taken && *taken));
-                 w.engine().start(hold(w.engine(), std::move(**taken), 400ms), [] {});
+                 w.engine().spawn(splice_ways::hold(w.engine(), std::move(**taken), 400ms));
                  const std::vector<std::byte> body = pattern(6, 0, 600'000);
                  const uploaded u = upload_from(w, of_length(body.size()),
                                                 [&body](int fd) { send_all(fd, body); });

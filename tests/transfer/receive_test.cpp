@@ -400,6 +400,43 @@ TEST_CASE("a range received into the middle of a file leaves what lies behind it
 
 namespace {
 
+sluice::task<sluice::result<sluice::receipt>> receive_into(sluice::engine& e, sluice::stream from,
+                                                           std::string path,
+                                                           sluice::receive_options options) {
+  sluice::result<sluice::file> into =
+      sluice::file::adopt(e, ::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!into) co_return std::unexpected(into.error());
+  co_return co_await sluice::receive_to_file(from, *into, options);
+}
+
+}  // namespace
+
+TEST_CASE("the edges of a direct range inside a file go another way, and the receipt counts them") {
+  constexpr std::uint64_t offset = 100;
+  for (const setting& on : every_setting()) {
+    if (!on.direct) continue;
+    CAPTURE(on.name);
+    world w(on, {{"sluice.receive.path", "direct"}});
+    make_file(w.at("whole"), pattern(1, 0, 4 * block));
+    const std::vector<std::byte> part = pattern(2, offset, 3 * block);
+    stream_pair ends = stream_pair::tcp();
+    peer sender(ends.take_theirs(), [&part](int fd) { send_all(fd, part); });
+    sluice::receive_options options;
+    options.length = part.size();
+    options.offset = offset;
+    const auto got = w.run(receive_into(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                        w.at("whole"), options));
+    REQUIRE(got.has_value());
+    CHECK(got->path == sluice::path::direct);
+    CHECK(got->misrouted_bytes == 4096);  // to the end of the first page, and behind the last whole
+    std::vector<std::byte> wanted = pattern(1, 0, 4 * block);
+    std::ranges::copy(part, wanted.begin() + offset);
+    CHECK(same_bytes(content_of(w.at("whole")), wanted));
+  }
+}
+
+namespace {
+
 // Everything a caller may do with the file once its body is there.
 sluice::task<int> use_after_receive(sluice::engine& e, sluice::stream from,
                                     std::filesystem::path folder, std::uint64_t length) {

@@ -106,6 +106,7 @@ TEST_CASE("path auto copies while every pipe is taken, and says so") {
     REQUIRE(r.failure() == 0);
     CHECK(std::string(r.outcome->to_second.reason) ==
           "auto: spliced, but copied while every pipe was taken");
+    CHECK(r.outcome->to_second.misrouted_bytes == other.size());
     CHECK(w.counter("sluice.relay.copied_bytes") == 2 * other.size());
     w.engine().cancel(handle);
     w.until([&last] { return last.told > 0; });

@@ -60,6 +60,7 @@ TEST_CASE("every length around three pages arrives whole behind its head, from a
       // pipe, two.
       const std::uint64_t last = length == 0 ? 0 : (offset + length - 1) % 2048 + 1;
       const std::uint64_t spliced = length <= last ? 0 : via == "ring" ? 3 : 2;
+      CHECK(s.outcome->misrouted_bytes == std::min(length, last));
       CHECK(s.outcome->ops >= 1 + (length == 0 ? 0 : 1) + spliced);
       CHECK(s.outcome->ops <= 1 + (length == 0 ? 0 : 2) + spliced + s.outcome->short_ops);
     }
@@ -392,6 +393,25 @@ TEST_CASE("who takes no whole pipe in its time while others wait for one is too 
     w.until([&verdict] { return verdict != 0; });
     over = true;
     CHECK(verdict == code::too_slow);
+  }
+}
+
+TEST_CASE("the time that a send waits for a pipe is not held against its peer") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.path", "splice"},
+                 {"sluice.splice.via", "ring"},
+                 {"sluice.splice.pipes_max", "1"},
+                 {"sluice.send.timeout_ms", "300"},
+                 {"sluice.send.rate_min_bytes", "2M"}});
+    const std::vector<std::byte> source = pattern(17, 0, 600'000);
+    make_file(w.at("source"), source);
+    std::optional<sluice::result<sluice::pipe_lease>> taken = w.engine().core().pipes().try_take();
+    REQUIRE((taken && *taken));
+    w.engine().spawn(splice_ways::hold(w.engine(), std::move(**taken), 400ms));
+    const sent s = send_range(w, range(0, source.size()), take_all);
+    CHECK(s.outcome.has_value());
+    CHECK(same_bytes(s.arrived, source));
   }
 }
 

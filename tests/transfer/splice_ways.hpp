@@ -53,6 +53,15 @@ inline std::uint32_t segments_sent(int fd) {
 // At rest: every pipe is back, and none has anything in it, or the pool would have closed it.
 inline void check_pipes(conformance::world& w) { CHECK(w.engine().core().pipes().taken() == 0); }
 
+// Keeps a pipe from the others for so long.
+inline sluice::task<void> hold(sluice::engine& on, sluice::pipe_lease held,
+                               std::chrono::milliseconds time) {
+  sluice::op_await sleeping = on.sleep_for(time);
+  const sluice::result<std::size_t> slept = co_await sleeping;
+  CHECK(slept.has_value());
+  held.reset();
+}
+
 // check(world, way) with every way and `path_knob` forced to splice.
 template <class Check>
 void for_each(const char* path_knob, conformance::knob_list more, Check check) {

@@ -90,11 +90,11 @@ std::string format_receipt(const sluice::receipt& moved, std::string_view durabi
     return std::chrono::duration_cast<std::chrono::microseconds>(since_start).count();
   };
   return fmt::format(
-      "path={}; reason=\"{}\"; copies={}; ops={}; short_ops={}; first_byte_us={}; "
+      "path={}; reason=\"{}\"; copies={}; misrouted={}; ops={}; short_ops={}; first_byte_us={}; "
       "last_byte_us={}; stored_us={}; durable_us={}; bytes={}; durability={}",
-      sluice::name(moved.path), moved.reason, moved.copies, moved.ops, moved.short_ops,
-      us(moved.first_byte), us(moved.last_byte), us(moved.stored), us(durable_after), moved.bytes,
-      durability);
+      sluice::name(moved.path), moved.reason, moved.copies, moved.misrouted_bytes, moved.ops,
+      moved.short_ops, us(moved.first_byte), us(moved.last_byte), us(moved.stored),
+      us(durable_after), moved.bytes, durability);
 }
 
 }  // namespace sluiced

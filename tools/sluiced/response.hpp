@@ -39,9 +39,9 @@ enum class connection_field : std::uint8_t { none, close, keep_alive };
 
 [[nodiscard]] std::string_view reason_phrase(int status);
 
-// The value of Sluice-Receipt: `path=direct; reason="..."; copies=1; ops=3; short_ops=0;
-// first_byte_us=12; last_byte_us=40; stored_us=55; durable_us=900; bytes=5; durability=durable`.
-// Times are since the transfer's start, and 0 for what did not come.
+// The value of Sluice-Receipt: `path=direct; reason="..."; copies=1; misrouted=0; ops=3;
+// short_ops=0; first_byte_us=12; last_byte_us=40; stored_us=55; durable_us=900; bytes=5;
+// durability=durable`. Times are since the transfer's start, and 0 for what did not come.
 // `durability` is "durable", "stored", "unknown" after a failed sync, or "none" when nothing was
 // published; `durable_after` is when that was known, and 0 unless it is "durable".
 [[nodiscard]] std::string format_receipt(const sluice::receipt& moved, std::string_view durability,

@@ -73,7 +73,7 @@ def a_receipt_names_path_reason_copies_operations_times_bytes_and_durability(ben
     small = bench.shared.ask_for(201, 'PUT', '/receipt/small', body=b'hello')
     receipt = small.fields.get('sluice-receipt', '')
     check(receipt.startswith('path=copy; reason="'), 'a small body is copied', answer=small)
-    fields = re.search(r'; copies=2; ops=(\d+); short_ops=(\d+); first_byte_us=(\d+); '
+    fields = re.search(r'; copies=2; misrouted=0; ops=(\d+); short_ops=(\d+); first_byte_us=(\d+); '
                        r'last_byte_us=(\d+); stored_us=(\d+); durable_us=(\d+); bytes=5; '
                        r'durability=durable$', receipt)
     check(fields is not None, 'all fields', answer=small)

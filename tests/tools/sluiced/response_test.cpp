@@ -51,14 +51,16 @@ TEST_CASE("a receipt says path, reason, copies, operations, times, bytes and dur
   moved.reason = "large enough";
   moved.copies = 1;
   moved.bytes = 5;
+  moved.misrouted_bytes = 3;
   moved.ops = 7;
   moved.short_ops = 2;
   moved.first_byte = std::chrono::nanoseconds(1'234'999);
   moved.last_byte = std::chrono::milliseconds(56);
   moved.stored = std::chrono::milliseconds(57);
   CHECK(format_receipt(moved, "durable", std::chrono::milliseconds(60)) ==
-        "path=direct; reason=\"large enough\"; copies=1; ops=7; short_ops=2; first_byte_us=1234; "
-        "last_byte_us=56000; stored_us=57000; durable_us=60000; bytes=5; durability=durable");
+        "path=direct; reason=\"large enough\"; copies=1; misrouted=3; ops=7; short_ops=2; "
+        "first_byte_us=1234; last_byte_us=56000; stored_us=57000; durable_us=60000; bytes=5; "
+        "durability=durable");
   CHECK(format_receipt(moved, "unknown").ends_with("durable_us=0; bytes=5; durability=unknown"));
 }
 

@@ -295,7 +295,7 @@ std::vector<point> points_of(const setup& on, storage kept) {
 
 std::vector<storage> storages_of(const setup& on) {
   std::vector<storage> kept = {storage::none, storage::tmpfs, storage::page_cache, storage::direct};
-  if (on.storages.empty() && on.how_much == effort::quick) return {storage::none, storage::direct};
+  if (on.storages.empty() && on.how_much == effort::quick) return {storage::none};
   std::erase_if(kept, [&](storage one) {
     return !on.storages.empty() && std::ranges::find(on.storages, name(one)) == on.storages.end();
   });

@@ -51,8 +51,8 @@ constexpr contender contenders[] = {
     {"sluice-bt, pool", "sluice-bt", "sluice-bt", storage::direct, true, "sluice.backend=pool",
      false, false},
     {"libtorrent", "libtorrent", libtorrent, storage::page_cache, false, nullptr, true},
-    {"sluice-bt, tmpfs", "sluice-bt", "sluice-bt", storage::tmpfs, false, nullptr},
-    {"libtorrent, tmpfs", "libtorrent", libtorrent, storage::tmpfs, false, nullptr, true},
+    {"sluice-bt, tmpfs", "sluice-bt", "sluice-bt", storage::tmpfs, false, nullptr, false, false},
+    {"libtorrent, tmpfs", "libtorrent", libtorrent, storage::tmpfs, false, nullptr, true, false},
     {"thrown away", "sink", "torrent_discard", storage::none, false, nullptr},
 };
 

@@ -150,7 +150,7 @@ std::vector<combination> transfer_sizes(const setup& on) {
 
 std::vector<combination> durable_sizes(const setup& on) {
   if (on.how_much == effort::tiny) return combine({{16 * kib}, {2}, mib, 2});
-  if (on.how_much == effort::quick) return combine({{16 * kib}, {1, 16, 64}, gib, 512});
+  if (on.how_much == effort::quick) return combine({{16 * kib}, {1, 64}, gib, 512});
   return combine({{16 * kib}, {1, 4, 16, 64, 256}, gib, 1024});
 }
 

@@ -222,7 +222,9 @@ def measured_apart(report):
             runs.setdefault((' '.join(case['command']), case.get('started')), []).append(case)
     if not runs:
         return []
-    lines = ['', 'Not of that run, but measured apart, on the same machine:', '']
+    everything = all(case.get('command') for case in report['cases'])
+    lines = ['', 'Each case by a command of its own, one after the other on the same machine:'
+             if everything else 'Not of that run, but measured apart, on the same machine:', '']
     for (command, started), cases in runs.items():
         names = ', '.join(case['case'] for case in cases)
         lines.append(f'- {names}: `{command}`, begun {started or "n/a"}')

@@ -116,8 +116,10 @@ class SLUICE_API directory {
   // "" is the directory itself, opened again. With make_parents::yes missing directories are made,
   // each durably.
   [[nodiscard]] task<result<directory>> open_directory(std::string path, make_parents make);
-  // For reading. EISDIR for a directory, EINVAL for what is not a regular file.
-  [[nodiscard]] task<result<file>> open_file(std::string path);
+  // For reading. EISDIR for a directory, EINVAL for what is not a regular file. `seen`, when given,
+  // must live until then and is told what the file was when it had been opened: info() without a
+  // second system call.
+  [[nodiscard]] task<result<file>> open_file(std::string path, file_info* seen = nullptr);
   // What a regular file looks like, without opening it: needs no permission of the file's own, and
   // wakes nobody who waits for a FIFO to be opened. Errors as open_file.
   [[nodiscard]] task<result<file_info>> look(std::string path);

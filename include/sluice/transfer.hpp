@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "sluice/api.hpp"
@@ -133,14 +134,18 @@ struct send_options {
   std::span<const std::byte> head;  // sent before the payload, in one packet with its beginning
   file_content content = file_content::may_change;  // unchanging lets path auto splice
   cache_policy cache = cache_policy::automatic;     // dropped pages are dropped for others too
+  // What the file was when the caller looked at it (file::info, directory::open_file), to say its
+  // size or its entity tag to the peer: one that is called unchanging is then looked after from
+  // that moment on. None: from the start of the send.
+  std::optional<file_info> as_seen = std::nullopt;
 };
 
 // Sends exactly `length` bytes of the file after `head`. A file that shrinks meanwhile gives
 // code::end_of_stream, and one called unchanging whose modification time or size is another than at
-// the start gives code::file_changed, whatever the path: its last bytes, 2 KiB at most when spliced
-// and else a block, are then not sent, so the peer misses some once the stream is closed, as it
-// must be. Not seen are a change in the same tick of the kernel's clock as one before it
-// (kernel-notes/modification_time_ticks.md), a write call that began before the send, stores
+// the start, or `as_seen`, gives code::file_changed, whatever the path: its last bytes, 2 KiB at
+// most when spliced and else a block, are then not sent, so the peer misses some once the stream is
+// closed, as it must be. Not seen are a change in the same tick of the kernel's clock as one before
+// it (kernel-notes/modification_time_ticks.md), a write call that began before the send, stores
 // through a mapping, a time that is set back, a change after the last bytes were sent, which shows
 // in spliced pages only, and of a spliced file that may change a cut that is grown over. The last
 // bytes of a splice come from memory. Other errors: EPIPE, ECONNRESET, ETIMEDOUT (nothing taken for

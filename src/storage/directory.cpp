@@ -125,7 +125,7 @@ task<result<directory>> directory::open_directory(std::string path, make_parents
   co_return directory(*core_, here.release());
 }
 
-task<result<file>> directory::open_file(std::string path) {
+task<result<file>> directory::open_file(std::string path, file_info* seen) {
   // O_NONBLOCK: opening a FIFO must not wait for its other end.
   result<kernel::unique_fd> fd =
       co_await open_beneath(*core_, fd_, std::move(path), O_RDONLY | O_NONBLOCK | O_NOCTTY);
@@ -134,6 +134,7 @@ task<result<file>> directory::open_file(std::string path) {
   if (!regular) co_return std::unexpected(regular.error());
   // Left on, the ring would take a read that has to wait for the disk for one that must not.
   if (::fcntl(fd->get(), F_SETFL, 0) != 0) co_return fail(errno, "fcntl", "open_file");
+  if (seen != nullptr) *seen = info_of(*regular);
   co_return file(std::make_unique<file_state>(*core_, std::move(*fd)));
 }
 

@@ -276,9 +276,9 @@ task<result<receipt>> send_from_file(stream& to, file& from, send_options option
   const transfer_claim claim(
       s.from, may_be_direct(s) ? transfer_claim::hold::alone : transfer_claim::hold::shared);
   if (!claim) co_return fail(EBUSY, "send_from_file", "another transfer has the file");
-  const result<kernel::inode_info> inode = kernel::inode_of(s.from.fd.get());
-  if (!inode) co_return std::unexpected(inode.error());
-  s.at_start = *inode;
+  const result<file_info> seen = options.as_seen ? *options.as_seen : from.info();
+  if (!seen) co_return std::unexpected(seen.error());
+  s.at_start = *seen;
   const result<void> chosen = choose_path(s);
   if (!chosen) co_return std::unexpected(chosen.error());
   const int failure = co_await carry_out(s);

@@ -26,7 +26,7 @@ struct sending {
   cache_policy cache = cache_policy::cached;  // how the pages are kept out of the cache
   page_dropper* dropper = nullptr;            // for drop_behind
   bool zero_copy = false;  // blocks leave without a copy, as long as the kernel does not copy them
-  kernel::inode_info at_start{};
+  file_info at_start{};
 
   [[nodiscard]] std::chrono::nanoseconds elapsed() const {
     return std::chrono::nanoseconds(kernel::now_ns() - begun_ns);

@@ -324,6 +324,44 @@ TEST_CASE("a file called unchanging that is written to meanwhile breaks the tran
   }
 }
 
+TEST_CASE("a file is looked after from the moment it was seen, before the send begins") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    const std::vector<std::byte> source = pattern(24, 0, 100'000);
+    make_file(w.at("source"), source);
+    sluice::file_info seen;
+    const auto look = [](sluice::engine& e, std::string folder,
+                         sluice::file_info& into) -> sluice::task<bool> {
+      sluice::result<sluice::directory> in = co_await sluice::directory::open(e, std::move(folder));
+      if (!in) co_return false;
+      std::string name = "source";
+      const sluice::result<sluice::file> opened = co_await in->open_file(std::move(name), &into);
+      if (!opened) co_return false;
+      const sluice::result<sluice::file_info> now = opened->info();
+      co_return now && now->bytes == into.bytes && now->inode == into.inode &&
+          now->modified_ns == into.modified_ns;
+    };
+    REQUIRE(w.run(look(w.engine(), w.folder().path(), seen)));
+    CHECK(seen.bytes == source.size());
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      sluice::send_options options = range(0, source.size());
+      options.content = sluice::file_content::unchanging;
+      options.as_seen = seen;
+      const sent same = send_range(w, options, take_all);
+      CHECK(same.outcome.has_value());
+      CHECK(same_bytes(same.arrived, source));
+      options.as_seen->modified_ns -= 1;  // as if it had been written to since
+      const sent other = send_range(w, options, take_all);
+      REQUIRE_FALSE(other.outcome.has_value());
+      CHECK(other.outcome.error().code == code::file_changed);
+      CHECK(other.arrived.size() < source.size());
+    }
+  }
+}
+
 TEST_CASE("a forced direct path says so where the filesystem cannot") {
   for (const setting& on : every_setting()) {
     if (on.direct) continue;

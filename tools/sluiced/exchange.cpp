@@ -45,11 +45,13 @@ struct payload_sent {
 };
 
 sluice::task<payload_sent> send_payload(exchange& x, answer& a, const std::string& head) {
-  // A PUT replaces a file as a whole, so that what is open here stays as it is.
+  // A PUT replaces a file as a whole, so that what is open here stays as it is. Where another
+  // program writes to it, nothing but what its entity tag was made of is sent whole.
   const sluice::send_options options{.length = a.length,
                                      .offset = a.offset,
                                      .head = std::as_bytes(std::span(head)),
-                                     .content = sluice::file_content::unchanging};
+                                     .content = sluice::file_content::unchanging,
+                                     .as_seen = a.seen};
   sluice::receipt progress;
   const auto sent = co_await sluice::send_from_file(x.peer, *a.payload, options, &progress);
   payload_sent p;

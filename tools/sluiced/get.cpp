@@ -96,14 +96,14 @@ sluice::task<answer> answer_get(exchange& x) {
     const sluice::error is_directory{EISDIR, "open", ""};
     co_return failed(is_directory, step::read);
   }
-  auto opened = co_await x.home.root().open_file(x.where.path);
+  sluice::file_info info;
+  auto opened = co_await x.home.root().open_file(x.where.path, &info);
   if (!opened) co_return failed(opened.error(), step::read);
-  const sluice::result<sluice::file_info> info = opened->info();
-  if (!info) co_return failed(info.error(), step::read);
-  answer a = describe_file(x, *info);
+  answer a = describe_file(x, info);
   if (!a.describes_file) co_return a;
-  const std::string repr_digest = co_await repr_digest_of(x, *opened, *info);
+  const std::string repr_digest = co_await repr_digest_of(x, *opened, info);
   a.fields += repr_digest;
+  a.seen = info;
   a.payload = std::move(*opened);
   co_return a;
 }

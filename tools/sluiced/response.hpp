@@ -20,6 +20,7 @@ struct answer {
   std::string fields;                   // further lines, each "Name: value\r\n"
   std::string text;                     // text/plain
   std::optional<sluice::file> payload;  // of a GET
+  sluice::file_info seen;               // what the payload was when `fields` were made of it
   std::uint64_t offset = 0;             // in the payload
   std::uint64_t length = 0;             // of the payload; HEAD says it and sends nothing
   std::string cause;                    // of a 5xx, for the operator: the error of the library

@@ -131,8 +131,8 @@ std::uint64_t send(world& w, std::uint64_t length) {
   return count_allocations(w, send_source(w.engine(), std::move(to), w.folder().path(), length));
 }
 
-// The pool makes a worker when all others are busy, which can happen as late as in the long one, and
-// twice there; the list of them grows, too. Of its blocks there are 200 more.
+// The pool makes a worker when all others are busy, which can happen as late as in the long one,
+// and twice there; the list of them grows, too. Of its blocks there are 200 more.
 constexpr std::uint64_t worker_more = 20;
 
 // Posts 16 KiB blocks of `length` in all, from back to front within 1 MiB, and flushes.

@@ -27,9 +27,8 @@ class file;
 class SLUICE_API direct_reader {
  public:
   // EOPNOTSUPP where the filesystem knows no O_DIRECT or copies all the same (tmpfs), or without
-  // /proc; EBADF for a file that is closed or not open for
-  // reading; EACCES, when it may not be opened again; EMFILE,
-  // ENFILE; ECANCELED.
+  // /proc; EBADF for a file that is closed or not open for reading; EACCES, when it may not be
+  // opened again; EMFILE, ENFILE; ECANCELED.
   [[nodiscard]] static task<result<direct_reader>> open(const file& of);
   direct_reader(direct_reader&&) noexcept;
   direct_reader& operator=(direct_reader&&) noexcept;

@@ -62,7 +62,9 @@ op_request on_file(const file_state& state, op_kind kind) {
   op_request request;
   request.kind = kind;
   request.fd = state.fd.get();
-  if (kind == op_kind::write || kind == op_kind::writev) request.route = write_route(state.direct);
+  if (kind == op_kind::write || kind == op_kind::writev) {
+    request.route = write_route(state.direct, false, 0);
+  }
   return request;
 }
 

@@ -64,21 +64,18 @@ class transfer_claim {
 // Switches O_DIRECT of the file's descriptor: 0 or an errno (EINVAL where the filesystem cannot).
 [[nodiscard]] int set_direct(file_state& state, bool on);
 
-// Who carries out a write. A buffered one that the ring had tried before it went to a thread might
-// wait for one of another file, stuck on another disk
-// (kernel-notes/stuck_write_holds_up_other_files.md).
-[[nodiscard]] constexpr op_route write_route(bool direct) {
-  return direct ? op_route::automatic : op_route::ring_thread;
-}
+// The most that the loop itself writes at a time: of more others would have to wait for too long.
+inline constexpr std::uint64_t written_by_loop_max = 512 << 10;
 
-// Of a buffered write of `bytes` to a file whose pages have no disk behind them: the loop copies
-// them itself, for another thread would fetch them from the other processor's cache. Of more than
-// this others would have to wait for too long. It waits where receiving into memory does, for pages
-// that are in swap or to be reclaimed, and for somebody else's truncation or reservation of the
-// same file, which are in memory, too.
-inline constexpr std::uint64_t copied_by_loop_max = 512 << 10;
-[[nodiscard]] constexpr op_route memory_write_route(std::uint64_t bytes) {
-  return bytes <= copied_by_loop_max ? op_route::loop_thread : op_route::ring_thread;
+// Who carries out a write of `bytes`. A buffered one that the ring had tried before it went to a
+// thread might wait for one of another file, stuck on another disk
+// (kernel-notes/stuck_write_holds_up_other_files.md). One whose pages have no disk behind them
+// (`in_memory`) the loop copies, for another thread would fetch the bytes from the other
+// processor's cache; it waits where receiving into memory does, for pages that are in swap or to be
+// reclaimed, and for somebody else's truncation or reservation of the same file.
+[[nodiscard]] constexpr op_route write_route(bool direct, bool in_memory, std::uint64_t bytes) {
+  if (direct) return op_route::automatic;
+  return in_memory && bytes <= written_by_loop_max ? op_route::loop_thread : op_route::ring_thread;
 }
 
 // Where an op on the file begins: kind, descriptor and route set.

@@ -15,7 +15,7 @@ write_window::write_window(file_state& file, std::size_t depth, scope* task_scop
       scope_(task_scope),
       check_(check),
       depth_(depth),
-      in_memory_(kernel::is_in_memory(file.fd.get())),
+      in_memory_(!file.direct && kernel::is_in_memory(file.fd.get())),
       slots_(std::make_unique<slot[]>(depth)),
       progress_(file.core.loop()) {
   free_.reserve(depth);
@@ -55,7 +55,7 @@ void write_window::write(lease block, std::size_t bytes, const write_place& plac
   request.data = s.block.data();
   request.length = bytes + place.padding;
   if (check_ != nullptr) s.parts.assign(1, {s.block.data(), bytes});
-  request.route = route_of(request.length);
+  request.route = write_route(file_.direct, in_memory_, request.length);
   begin(s, request, place);
 }
 
@@ -65,14 +65,10 @@ void write_window::write(lease block, std::span<const iovec> parts, const write_
   std::uint64_t bytes = 0;
   for (const iovec& part : parts) bytes += part.iov_len;
   op_request request = on_file(file_, op_kind::writev);
-  request.route = route_of(bytes);
+  request.route = write_route(file_.direct, in_memory_, bytes);
   request.data = s.parts.data();
   request.length = s.parts.size();
   begin(s, request, place);
-}
-
-op_route write_window::route_of(std::uint64_t bytes) const {
-  return in_memory_ && !file_.direct ? memory_write_route(bytes) : write_route(file_.direct);
 }
 
 void write_window::begin(slot& s, const op_request& write, const write_place& place) {

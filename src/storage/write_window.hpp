@@ -73,7 +73,6 @@ class write_window {
     write_window* window = nullptr;
   };
   slot& take_slot(lease block);
-  [[nodiscard]] op_route route_of(std::uint64_t bytes) const;
   void begin(slot& s, const op_request& write, const write_place& place);
   void begin_check(slot& s);
   void begin_write(slot& s);

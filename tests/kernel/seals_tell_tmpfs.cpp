@@ -1,5 +1,5 @@
 // F_GET_SEALS answers for a file of tmpfs and is EINVAL for one of a disk's filesystem, a
-// directory, a pipe or a socket; of a FUSE daemon that has stopped it asks nothing.
+// directory, a pipe or a socket.
 #include <linux/magic.h>
 #include <sys/statfs.h>
 

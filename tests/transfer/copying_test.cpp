@@ -26,6 +26,27 @@ void sync_file(const std::string& path) {
   ::close(fd);
 }
 
+// Cancels a copy of the source's beginning after so many turns; whether that came in time. Told
+// once, and what is counted is equal.
+bool was_cancelled(world& w, sluice::copy_options options, std::span<const std::byte> content,
+                   int turns) {
+  copied last;
+  const sluice::task_handle handle = w.engine().start(copy_task(w, options), [&last](copied ended) {
+    ended.told = last.told + 1;
+    last = std::move(ended);
+  });
+  for (int i = 0; i < turns && last.told == 0; ++i) w.engine().run_once(1ms);
+  w.engine().cancel(handle);
+  w.until([&last] { return last.told > 0; });
+  w.settle();
+  CHECK(last.told == 1);
+  if (last.failure() != 0) CHECK(last.failure() == ECANCELED);
+  const std::uint64_t equal = last.progress.bytes;
+  CHECK(same_bytes(bytes_at(w.at("target"), 0, equal), content.first(equal)));
+  std::filesystem::remove(w.at("target"));
+  return last.failure() != 0;
+}
+
 }  // namespace
 
 TEST_CASE("every length around three pages is copied, and the receipt says how") {
@@ -143,35 +164,17 @@ TEST_CASE("a source that ends before the range, or is cut meanwhile, is told to 
 }
 
 TEST_CASE("cancelled after any number of turns, what is counted is equal") {
-  for_each(
-      {{"sluice.copy.chunk_bytes", "4K"}, {"sluice.memory.block_bytes", "4K"}},
-      [](world& w, const std::string&) {
-        const std::vector<std::byte> content = pattern(4, 0, 150'001);
-        make_file(w.at("source"), content);
-        int cancelled = 0;
-        for (int turns = 0; turns < 24; ++turns) {
-          CAPTURE(turns);
-          copied last;
-          const sluice::task_handle handle =
-              w.engine().start(copy_task(w, range(content.size())), [&last](copied ended) {
-                ended.told = last.told + 1;
-                last = std::move(ended);
-              });
-          for (int i = 0; i < turns && last.told == 0; ++i) w.engine().run_once(1ms);
-          w.engine().cancel(handle);
-          w.until([&last] { return last.told > 0; });
-          w.settle();
-          CHECK(last.told == 1);
-          if (last.failure() != 0) {
-            CHECK(last.failure() == ECANCELED);
-            ++cancelled;
-          }
-          const std::uint64_t equal = last.progress.bytes;
-          CHECK(same_bytes(bytes_at(w.at("target"), 0, equal), std::span(content).first(equal)));
-          std::filesystem::remove(w.at("target"));
-        }
-        CHECK(cancelled > 0);
-      });
+  for_each({{"sluice.copy.chunk_bytes", "4K"}, {"sluice.memory.block_bytes", "4K"}},
+           [](world& w, const std::string&) {
+             const std::vector<std::byte> content = pattern(4, 0, 150'001);
+             make_file(w.at("source"), content);
+             int cancelled = 0;
+             for (int turns = 0; turns < 24; ++turns) {
+               CAPTURE(turns);
+               if (was_cancelled(w, range(content.size()), content, turns)) ++cancelled;
+             }
+             CHECK(cancelled > 0);
+           });
 }
 
 TEST_CASE("a copy leaves in the page cache what its policy says, of both files") {
@@ -233,23 +236,9 @@ TEST_CASE("a copy that drops its pages and is cancelled at any time ends once") 
     make_file(w.at("source"), content);
     for (int turns = 0; turns < 16; ++turns) {
       CAPTURE(turns);
-      copied last;
       const sluice::copy_options options{.length = content.size(),
                                          .cache = cache_policy::drop_behind};
-      const sluice::task_handle handle =
-          w.engine().start(copy_task(w, options), [&last](copied ended) {
-            ended.told = last.told + 1;
-            last = std::move(ended);
-          });
-      for (int i = 0; i < turns && last.told == 0; ++i) w.engine().run_once(1ms);
-      w.engine().cancel(handle);
-      w.until([&last] { return last.told > 0; });
-      w.settle();
-      CHECK(last.told == 1);
-      if (last.failure() != 0) CHECK(last.failure() == ECANCELED);
-      const std::uint64_t equal = last.progress.bytes;
-      CHECK(same_bytes(bytes_at(w.at("target"), 0, equal), std::span(content).first(equal)));
-      std::filesystem::remove(w.at("target"));
+      was_cancelled(w, options, content, turns);
     }
   }
 }

@@ -120,7 +120,7 @@ std::expected<figures, std::string> measure(const setup& on, const pattern& payl
 
 row measure_way(const setup& on, const pattern& payload, const way& which, unsigned connections) {
   row seen;
-  const unsigned runs = on.how_much == effort::tiny ? 1 : 3;
+  const unsigned runs = on.how_much == effort::tiny ? 1 : on.runs;
   // A fresh process each time: memory once taken is not given back.
   for (unsigned i = 0; i < runs; ++i) {
     http_server of = start_http_server(on, payload, which, object_bytes, connections);

@@ -72,14 +72,17 @@ struct frame {
   [[nodiscard]] bool last_part() const { return payload_offset + payload.size() == payload_bytes; }
 };
 
-// How frames are received. The first three are for measurements and for streams one knows well.
+// How frames are received. All but the last are for measurements and for streams one knows well.
 enum class frame_mode : std::uint8_t {
   // One receive of {head, slot} x N that predicts frames like the last one: one call for many
   // payloads, none copied. What a wrong prediction misplaced is moved.
   scatter,
   contiguous,  // Large receives; payloads are copied out, but for the rest of one cut off.
   two_step,    // A call for the head and one for the payload; nothing is copied.
-  automatic,   // By what the peer sends, see sluice.frames.* .
+  // A receive that stays with the ring and takes buffers of sluice.frames.provided_bytes as bytes
+  // come; payloads are copied out. EOPNOTSUPP where no ring carries it (ring.op.recv_multishot).
+  multishot,
+  automatic,  // By what the peer sends, see sluice.frames.* .
 };
 
 struct frame_options {
@@ -91,7 +94,7 @@ struct frame_options {
 struct frame_stats {
   std::uint64_t frames = 0;                  // handed out, parts one by one
   std::uint64_t views = 0;                   // of them, without a block
-  std::uint64_t receives = 0;                // calls
+  std::uint64_t receives = 0;                // calls; in mode multishot buffers filled
   std::uint64_t bytes = 0;                   // received
   std::uint64_t copied_bytes = 0;            // payload bytes moved with memcpy
   std::uint64_t mispredicted = 0;            // scatter receives with payloads that had to be moved
@@ -105,7 +108,9 @@ struct frame_stats {
 // for sluice.frames.idle_ms holds no block at all, but for a payload it has begun.
 //
 // Nothing is received between two calls of next(), because the head and a view of the last frame
-// lie in the receiver's memory until then: what comes meanwhile waits in the socket's buffer.
+// lie in the receiver's memory until then: what comes meanwhile waits in the socket's buffer. In
+// mode multishot a receive is always posted: up to an eighth of the provided buffers fill before
+// it is taken back until the next call.
 //
 // Loop thread only. Must not be destroyed while a next() is awaited; frames handed out may outlive
 // it. It is the only one to receive from the stream from its first next() on.

@@ -23,6 +23,7 @@ enum class op_kind : std::uint8_t {
   accept,
   connect,
   recv,
+  recv_multishot,  // answers again and again, each time with provided buffers; by the ring alone
   send,
   recvmsg,
   sendmsg,
@@ -71,8 +72,9 @@ inline constexpr std::uint64_t op_no_offset = ~std::uint64_t{0};
 // they point to must live until the op has ended.
 struct op_request {
   op_kind kind = op_kind::park;
-  std::uint16_t buffer_index = 0;  // the registered buffer of *_fixed and send_zc
-  std::uint32_t flags = 0;         // the flags word of the system call of that name
+  // The registered buffer of *_fixed and send_zc; the group of provided ones of recv_multishot.
+  std::uint16_t buffer_index = 0;
+  std::uint32_t flags = 0;  // the flags word of the system call of that name
   int fd = -1;
   int fd2 = -1;
   void* data = nullptr;  // buffer, iovec array, msghdr, sockaddr, open_how or statx
@@ -85,6 +87,7 @@ struct op_request {
   op_route route = op_route::automatic;
   bool accept_short = false;  // a count below `length` is the result, not to be continued
   bool accept_again = false;  // EAGAIN is the result, not to be tried again
+  bool bundle = false;        // recv_multishot: an answer may bring several buffers
   bool to_own_pipe = false;   // splice: `fd` is a pipe with a reader for sure, so no SIGPIPE comes
 };
 
@@ -127,6 +130,10 @@ class op {
   // follows. Not called when both answers come at once. Called while answers are sorted out: it may
   // take note and wake others, no more.
   void (*sent)(op&) noexcept = nullptr;
+  // recv_multishot only: so many bytes came, into provided buffers of which this is the first.
+  // `complete` tells how it ended, with a result that was received before. As `sent`, no more than
+  // take note and wake others.
+  void (*received)(op&, std::uint32_t bytes, std::uint16_t first_buffer) noexcept = nullptr;
   std::int64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0 none; past it the op ends with ETIMEDOUT
 
   // Written by the loop and by the party that answers.

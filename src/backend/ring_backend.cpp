@@ -2,6 +2,7 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <string>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "base/assert.hpp"
+#include "kernel/buffer_ring.hpp"
 #include "kernel/uapi.hpp"
 #include "ops/table.hpp"
 
@@ -96,9 +98,9 @@ const char* ring_backend::find_operations(const kernel::capability_table& found,
     } else if (has(stand_in)) {
       rows_[i] = &stand_in;
     }
-    // A plain send stands in for one without a copy.
-    const bool needed =
-        row.by != carrier::worker && row.by != carrier::inline_call && row.kind != op_kind::send_zc;
+    // A plain send stands in for one without a copy, a plain receive for a multishot one.
+    const bool needed = row.by != carrier::worker && row.by != carrier::inline_call &&
+                        row.kind != op_kind::send_zc && row.kind != op_kind::recv_multishot;
     if (needed && rows_[i] == nullptr && lacking == nullptr) lacking = row.name;
   }
   return lacking;
@@ -275,9 +277,27 @@ void ring_backend::answer(std::uint64_t user_data, int result, unsigned flags, o
   answer_op(*reinterpret_cast<op*>(user_data), result, flags, answered);
 }
 
+// Every answer of a multishot receive that brings bytes uses up a buffer, so that the buffers bound
+// how many are there at a time.
+int ring_backend::register_buffers(unsigned short group, kernel::buffer_ring& buffers) {
+  const int refusal = ring_.register_buffers(group, buffers);
+  if (refusal == 0) in_flight_ += buffers.buffers();
+  return refusal;
+}
+
+void ring_backend::unregister_buffers(unsigned short group, const kernel::buffer_ring& buffers) {
+  ring_.unregister_buffers(group);
+  in_flight_ -= buffers.buffers();
+}
+
 // A zero-copy send gives its result first and, where that carries F_MORE, the memory back later:
 // failed ones too (kernel-notes/zero_copy_send_answers_twice.md).
 void ring_backend::answer_op(op& o, int result, unsigned flags, op_list& answered) {
+  if ((flags & IORING_CQE_F_BUFFER) != 0) {
+    o.received(o, static_cast<std::uint32_t>(std::max(result, 0)),
+               static_cast<std::uint16_t>(flags >> IORING_CQE_BUFFER_SHIFT));
+  }
+  if (o.request.kind == op_kind::recv_multishot && (flags & IORING_CQE_F_MORE) != 0) return;
   if ((flags & IORING_CQE_F_NOTIF) != 0) {
     o.holds_memory = false;
     o.copied = (static_cast<std::uint32_t>(result) & uapi::notif_usage_zc_copied) != 0;

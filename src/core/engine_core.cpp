@@ -8,6 +8,7 @@
 #include "backend/pool_backend.hpp"
 #include "backend/ring_backend.hpp"
 #include "base/assert.hpp"
+#include "kernel/bundle_trial.hpp"
 #include "kernel/file_extents.hpp"
 
 namespace sluice {
@@ -110,7 +111,12 @@ result<void> engine_core::make_memory() {
   heads_ = std::make_unique<buffer_class>(arena_->heads(),
                                           static_cast<std::uint32_t>(values_.memory.head_bytes),
                                           *loop_, counters_.memory);
-  if (ring_ != nullptr && values_.memory.register_buffers) register_memory(*ring_);
+  if (ring_ == nullptr) return {};
+  if (values_.memory.register_buffers) register_memory(*ring_);
+  if (capabilities_.present("ring.op.recv_multishot")) {
+    provided_ = std::make_unique<provided_buffers>(*ring_, *blocks_, values_.frames.provided_bytes);
+    if (values_.frames.bundles) try_bundles();
+  }
   return {};
 }
 
@@ -129,6 +135,15 @@ void engine_core::register_memory(ring_backend& ring) {
   tried_.zero_copy_send = capabilities_.present("ring.op.send_zc");
   blocks_->use(registered_.get());
   heads_->use(registered_.get());
+}
+
+// Kernels have been seen that bring them in another order, so they are tried before they are used.
+void engine_core::try_bundles() {
+  const std::string wrong = kernel::try_bundles();
+  tried_.receive_bundles = capabilities_.add("ring.recv_bundles", wrong.empty(), wrong);
+  if (!tried_.receive_bundles) {
+    say(log_level::warning, "sluice.frames.bundles is on, and receives come without: " + wrong);
+  }
 }
 
 void engine_core::say_unregistered(int refusal) {
@@ -167,8 +182,11 @@ void engine_core::cancel_all() {
   for (scope& s : tasks_) s.cancel(*loop_);
 }
 
+// Receives that outlived the task they were for, and end by themselves.
+bool engine_core::somebody_leaves() const { return provided_ && provided_->leaving() > 0; }
+
 void engine_core::run() {
-  while ((!tasks_.empty() || closer_->pending() > 0) &&
+  while ((!tasks_.empty() || closer_->pending() > 0 || somebody_leaves()) &&
          !stopping_.load(std::memory_order_acquire)) {
     loop_->turn(-1, values_.loop.completions_per_turn);
   }

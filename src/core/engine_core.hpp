@@ -18,6 +18,7 @@
 #include "memory/arena.hpp"
 #include "memory/buffer_pool.hpp"
 #include "memory/pipe_pool.hpp"
+#include "memory/provided_buffers.hpp"
 #include "memory/registration.hpp"
 #include "sluice/engine.hpp"
 #include "tuning/counter_values.hpp"
@@ -35,6 +36,7 @@ struct file_capabilities {
   bool splice = false;          // splice(2) and sendfile(2)
   bool zero_copy_send = false;  // by the ring, out of registered memory
   bool copy_file_range = false;
+  bool receive_bundles = false;  // asked for, and tried
 };
 
 // What a folder further down keeps with its engine: made when first asked for, destroyed after the
@@ -57,6 +59,8 @@ class engine_core {
   [[nodiscard]] buffer_class& blocks() { return *blocks_; }
   [[nodiscard]] buffer_class& heads() { return *heads_; }
   [[nodiscard]] pipe_pool& pipes() { return *pipes_; }
+  // For multishot receives; null where no ring carries them.
+  [[nodiscard]] provided_buffers* provided() { return provided_.get(); }
   [[nodiscard]] sluice::closer& closer() { return *closer_; }
   [[nodiscard]] tuning::counters& counters() { return counters_; }
   [[nodiscard]] const tuning::knob_values& values() const { return values_; }
@@ -93,8 +97,10 @@ class engine_core {
   result<void> make_backend();
   result<void> make_memory();
   void register_memory(ring_backend& ring);
+  void try_bundles();
   void say_unregistered(int refusal);
   void call_host();
+  [[nodiscard]] bool somebody_leaves() const;
 
   // Never change after the start, but for live knobs.
   sluice::knobs settings_;
@@ -111,6 +117,7 @@ class engine_core {
   std::unique_ptr<registration> registered_;
   std::unique_ptr<buffer_class> blocks_;
   std::unique_ptr<buffer_class> heads_;
+  std::unique_ptr<provided_buffers> provided_;
   std::unique_ptr<pipe_pool> pipes_;
   std::unique_ptr<sluice::closer> closer_;
   std::unique_ptr<engine_part> storage_part_;

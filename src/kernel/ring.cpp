@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "kernel/buffer_ring.hpp"
+
 namespace sluice::kernel {
 namespace {
 
@@ -152,6 +154,18 @@ int ring::register_buffer(unsigned slot, iovec range) {
   __u64 tag = 0;
   const int updated = io_uring_register_buffers_update_tag(&ring_, slot, &range, &tag, 1);
   return updated < 0 ? -updated : 0;
+}
+
+int ring::register_buffers(unsigned short group, buffer_ring& buffers) {
+  io_uring_buf_reg wanted{};
+  wanted.ring_addr = reinterpret_cast<std::uintptr_t>(buffers.entries());
+  wanted.ring_entries = buffers.entry_count();
+  wanted.bgid = group;
+  return -io_uring_register_buf_ring(&ring_, &wanted, 0);
+}
+
+void ring::unregister_buffers(unsigned short group) {
+  static_cast<void>(io_uring_unregister_buf_ring(&ring_, group));
 }
 
 std::vector<bool> ring::supported_opcodes() {

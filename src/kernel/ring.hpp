@@ -14,6 +14,8 @@
 
 namespace sluice::kernel {
 
+class buffer_ring;
+
 struct ring_options {
   unsigned entries = 256;
   unsigned completion_entries = 4096;
@@ -79,6 +81,10 @@ class ring {
   // done.
   int open_buffer_table(unsigned slots);
   int register_buffer(unsigned slot, iovec range);
+  // Receives that name `group` take their memory from `buffers`, which must stay where it is until
+  // unregister_buffers. An errno, 0 when done (EINVAL: before Linux 5.19; ENOMEM; EEXIST).
+  int register_buffers(unsigned short group, buffer_ring& buffers);
+  void unregister_buffers(unsigned short group);
   // Has the kernel signal `eventfd` when completions fall due; an errno, 0 when done.
   int register_eventfd(int eventfd) { return -io_uring_register_eventfd(&ring_, eventfd); }
   // Which opcodes the kernel knows, index = opcode.

@@ -25,6 +25,17 @@ static_assert(send_zc_report_usage == IORING_SEND_ZC_REPORT_USAGE);
 static_assert(notif_usage_zc_copied == IORING_NOTIF_USAGE_ZC_COPIED);
 #endif
 
+// include/uapi/linux/io_uring.h: one answer of a receive may bring several provided buffers, Linux
+// 6.10; and the bit of the ring's features that says so.
+inline constexpr std::uint16_t recvsend_bundle = 1U << 4;
+inline constexpr std::uint32_t feature_recvsend_bundle = 1U << 14;
+#ifdef IORING_RECVSEND_BUNDLE
+static_assert(recvsend_bundle == IORING_RECVSEND_BUNDLE);
+#endif
+#ifdef IORING_FEAT_RECVSEND_BUNDLE
+static_assert(feature_recvsend_bundle == IORING_FEAT_RECVSEND_BUNDLE);
+#endif
+
 // include/uapi/linux/fs.h: read or write through the page cache and leave nothing there,
 // Linux 6.14.
 inline constexpr int rwf_dontcache = 0x80;

@@ -2,6 +2,7 @@
 //   accept           flags (SOCK_*)
 //   connect          data = sockaddr, length = its bytes
 //   recv send        data, length, flags (MSG_*)
+//   recv_multishot   flags (MSG_*), buffer_index = group of provided buffers, bundle
 //   recvmsg sendmsg  data = msghdr, flags
 //   send_zc          as send, buffer_index
 //   read write       data, length, offset, flags (RWF_*)
@@ -76,6 +77,14 @@ std::int64_t perform_recv(const op_request& r) {
   return answer(::recv(r.fd, r.data, clipped(r.length), flags));
 }
 
+void fill_recv_multishot(const op_request& r, io_uring_sqe& sqe) {
+  io_uring_prep_recv_multishot(&sqe, r.fd, nullptr, 0, flags_of(r));
+  sqe.flags |= IOSQE_BUFFER_SELECT;
+  sqe.buf_group = r.buffer_index;
+  if (r.bundle) sqe.ioprio |= uapi::recvsend_bundle;
+}
+std::int64_t perform_recv_multishot(const op_request&) { return -EOPNOTSUPP; }
+
 void fill_send(const op_request& r, io_uring_sqe& sqe) {
   io_uring_prep_send(&sqe, r.fd, r.data, clipped(r.length), flags_of(r));
 }
@@ -133,6 +142,8 @@ constexpr std::array<op_row, op_kind_count> rows{{
      carrier::writable, short_rule::final, retry_rule::again},
     {op_kind::recv, "recv", IORING_OP_RECV, fill_recv, perform_recv, carrier::readable,
      short_rule::resume_if_all, retry_rule::again},
+    {op_kind::recv_multishot, "recv_multishot", IORING_OP_RECV, fill_recv_multishot,
+     perform_recv_multishot, carrier::readable, short_rule::final, retry_rule::again},
     {op_kind::send, "send", IORING_OP_SEND, fill_send, perform_send, carrier::writable,
      short_rule::resume, retry_rule::again},
     {op_kind::recvmsg, "recvmsg", IORING_OP_RECVMSG, fill_recvmsg, perform_recvmsg,

@@ -299,6 +299,17 @@ void frame_assembler::received(std::size_t bytes) {
   stats_.bytes += bytes;
 }
 
+void frame_assembler::feed(std::span<std::byte> bytes) {
+  assert(pending_.size() == carried_ && !bytes.empty());
+  buffer_.reset();
+  if (!predictor_.bulk()) drop_block();
+  moved_ = 0;
+  pending_.add(bytes.data(), bytes.size());
+  stats_.bytes += bytes.size();
+  stats_.mode = frame_mode::multishot;
+  ++stats_.receives;
+}
+
 void frame_assembler::release() {
   carry();
   buffer_.reset();

@@ -61,6 +61,12 @@ class frame_assembler {
   [[nodiscard]] receive_plan plan();
   void received(std::size_t bytes);
 
+  // In mode multishot: what came into memory of others, in place of plan and received. Until next()
+  // says step::bytes again it must stay as it is; before, call keep().
+  [[nodiscard]] bool multishot() const { return predictor_.multishot(); }
+  void feed(std::span<std::byte> bytes);
+  void keep() { carry(); }  // lets go of the memory fed last
+
   // Gives back all memory but that of a payload begun. Not between plan() and received().
   void release();
   // The peer closed: whether that is in the middle of a frame.

@@ -10,6 +10,7 @@ frame_mode mode_of(tuning::frames_choice choice) {
     case tuning::frames_choice::scatter: return frame_mode::scatter;
     case tuning::frames_choice::contiguous: return frame_mode::contiguous;
     case tuning::frames_choice::two_step: return frame_mode::two_step;
+    case tuning::frames_choice::multishot: return frame_mode::multishot;
     case tuning::frames_choice::automatic: break;
   }
   return frame_mode::automatic;
@@ -55,6 +56,7 @@ frame_mode frame_predictor::mode() const {
     if (predicting_ && payload_bytes_ <= block_bytes_) return frame_mode::scatter;
     return bulk() && payload_bytes_ >= large_bytes ? frame_mode::two_step : frame_mode::contiguous;
   }
+  if (multishot()) return frame_mode::contiguous;
   // Nothing seen yet: nothing to predict.
   if (wanted_ == frame_mode::scatter && payload_bytes_ == 0) return frame_mode::two_step;
   return wanted_;

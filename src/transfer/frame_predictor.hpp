@@ -21,6 +21,8 @@ class frame_predictor {
   // How a scatter receive went: whether payloads had to be moved.
   void scattered(bool mispredicted);
 
+  // Receives stay with the kernel; mode() is for those made by hand.
+  [[nodiscard]] bool multishot() const { return wanted_ == frame_mode::multishot; }
   // For the next receive; never automatic. scatter only with a prediction.
   [[nodiscard]] frame_mode mode() const;
   // The predicted frame: the last one that had a payload in a block.

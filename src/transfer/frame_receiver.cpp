@@ -1,7 +1,7 @@
 // Framed receive: waits for memory and bytes on behalf of transfer/frame_assembler, which knows
 // where bytes go and what frames they make. The waiting is one coroutine per receiver, made with
-// it, that runs while somebody awaits next() and never otherwise: nothing is under way between
-// calls.
+// it, that runs while somebody awaits next() and never otherwise. Between calls nothing is under
+// way, but for the receive of mode multishot (transfer/armed_receive).
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -13,6 +13,7 @@
 #include "core/engine_core.hpp"
 #include "kernel/clock.hpp"
 #include "sluice/frames.hpp"
+#include "transfer/armed_receive.hpp"
 #include "transfer/frame_assembler.hpp"
 
 namespace sluice {
@@ -64,7 +65,15 @@ struct frame_receiver::state {
         protocol_is_valid(valid(protocol)),
         assembler(usable(protocol), on.values().frames, options.mode, on.blocks().block_bytes()),
         idle(std::chrono::milliseconds(on.values().frames.idle_ms)),
-        waits(wait()) {}
+        waits(wait()) {
+    if (!assembler.multishot()) return;
+    if (on.provided() != nullptr) {
+      armed = armed_receive::make(on);
+    } else {
+      tell_finally(EOPNOTSUPP, "recv",
+                   "multishot: only by a ring that carries ring.op.recv_multishot");
+    }
+  }
 
   ~state() { count(); }
 
@@ -84,6 +93,8 @@ struct frame_receiver::state {
   std::int64_t deadline_ns = 0;  // of the present next(), 0: none
   bool silent = false;           // the peer was, in the last wait, for `idle` or all of it
   bool spoken = false;           // bytes are there, and not received yet
+  armed_receive::owner armed;    // in mode multishot
+  bool by_hand = false;          // it found no buffer: the next receive is an ordinary one
   msghdr message{};
   std::coroutine_handle<> consumer;  // who awaits next()
   bool beginning = false;            // within frame_await::begin: the consumer need not be resumed
@@ -102,6 +113,10 @@ struct frame_receiver::state {
   void refuse(const error& e);
   [[nodiscard]] op_request request_for(const frame_assembler::receive_plan& plan);
   [[nodiscard]] bool absorb(std::uint64_t moved, const result<std::size_t>& got);
+  enum class heard : std::uint8_t { bytes, nothing, no_buffer, verdict };
+  [[nodiscard]] heard listen();
+  [[nodiscard]] heard end_armed(const result<std::size_t>& how);
+  [[nodiscard]] bool bear_silence();
   void count();
   pump wait();
 
@@ -112,6 +127,7 @@ struct frame_receiver::state {
     // The consumer may resume the pump, or end it with the receiver: nothing is touched afterwards.
     void await_suspend(std::coroutine_handle<>) noexcept {
       s.told = true;
+      if (s.armed) s.armed->calm();
       if (!s.beginning) std::exchange(s.consumer, nullptr).resume();
     }
     void await_resume() noexcept {}
@@ -250,6 +266,46 @@ void frame_receiver::state::refuse(const error& e) {
   }
 }
 
+// In mode multishot, when bytes are lacking: takes what has come, or sees to it that something may.
+frame_receiver::state::heard frame_receiver::state::listen() {
+  assembler.keep();
+  if (const std::span<std::byte> came = armed->next(); !came.empty()) {
+    assembler.feed(came);
+    count();
+    silent = false;
+    return heard::bytes;
+  }
+  if (const auto how = armed->ended()) return end_armed(*how);
+  const int refusal = armed->arm(from.fd());
+  if (refusal == ENOBUFS) return heard::no_buffer;
+  if (refusal == 0) return heard::nothing;
+  tell_finally(refusal, "recv", "multishot");
+  return heard::verdict;
+}
+
+// Ended by itself (ECANCELED: its user was slow) and with bytes, it is posted again.
+frame_receiver::state::heard frame_receiver::state::end_armed(const result<std::size_t>& how) {
+  if (how ? *how > 0 : how.error().code == ECANCELED) return heard::bytes;
+  if (!how && how.error().code == ENOBUFS) return heard::no_buffer;
+  return absorb(0, how) ? heard::verdict : heard::bytes;
+}
+
+// A wait for the armed receive ended without it. True: `out` says why; false: go on.
+bool frame_receiver::state::bear_silence() {
+  if (!armed->timed_out()) {
+    tell(ECANCELED, "recv");
+    return true;
+  }
+  if (deadline_ns != 0 && kernel::now_ns() >= deadline_ns) {
+    tell(ETIMEDOUT, "recv");
+    return true;
+  }
+  silent = true;
+  assembler.release();
+  core.counters().frames.released.add();
+  return false;
+}
+
 // Runs while next() is awaited. Nobody waits for memory while he holds what others wait for: the
 // assembler gives its block back before it lacks another, and so does who waits for a buffer.
 pump frame_receiver::state::wait() {
@@ -260,6 +316,17 @@ pump frame_receiver::state::wait() {
       continue;
     }
     const bool block_first = found == frame_assembler::step::block;
+    if (!block_first && armed && !by_hand) {
+      const heard what = listen();
+      by_hand = what == heard::no_buffer;
+      if (what == heard::verdict) {
+        co_await hand_over{*this};
+      } else if (what == heard::nothing) {
+        const bool spoke = co_await armed->heard_within(silent ? left() : until_idle());
+        if (!spoke && bear_silence()) co_await hand_over{*this};
+      }
+      continue;
+    }
     if (!block_first && waits_without_memory()) {
       assembler.release();
       const std::int64_t since_ns = kernel::now_ns();
@@ -297,6 +364,7 @@ pump frame_receiver::state::wait() {
     op_await receiving(core.loop(), request_for(assembler.plan()), until_idle());
     const result<std::size_t> got = co_await receiving;
     spoken = false;
+    by_hand = false;
     if (absorb(receiving.moved(), got)) {
       co_await hand_over{*this};
     } else if (receiving.moved() == 0 && !got && failure.code == 0) {

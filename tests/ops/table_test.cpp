@@ -74,7 +74,8 @@ TEST_CASE("a row fills the entry of its own operation and descriptor") {
     row.fill_sqe(r, sqe);
     CHECK(sqe.opcode == row.opcode);
     CHECK(sqe.fd == 77);
-    CHECK(sqe.flags == 0);  // no link, no drain, no skipped completion
+    // No link, no drain, no skipped completion.
+    CHECK(sqe.flags == (row.kind == op_kind::recv_multishot ? IOSQE_BUFFER_SELECT : 0));
   }
 }
 
@@ -106,17 +107,29 @@ TEST_CASE("which results are short follows from the row and its flags") {
     bool resumed;
   };
   const std::array rows{
-      row{op_kind::recv, 0, false},       row{op_kind::recv, MSG_WAITALL, true},
-      row{op_kind::recvmsg, 0, false},    row{op_kind::recvmsg, MSG_WAITALL, true},
-      row{op_kind::send, 0, true},        row{op_kind::send, MSG_WAITALL, true},
-      row{op_kind::sendmsg, 0, true},     row{op_kind::read, 0, true},
-      row{op_kind::write, 0, true},       row{op_kind::readv, 0, true},
-      row{op_kind::writev, 0, true},      row{op_kind::read_fixed, 0, true},
-      row{op_kind::write_fixed, 0, true}, row{op_kind::accept, 0, false},
-      row{op_kind::statx, 0, false},      row{op_kind::fallocate, 0, false},
-      row{op_kind::ftruncate, 0, false},  row{op_kind::call, 0, false},
-      row{op_kind::poll, 0, false},       row{op_kind::connect, 0, false},
-      row{op_kind::syncfs, 0, false},     row{op_kind::writev_fixed, 0, true},
+      row{op_kind::recv, 0, false},
+      row{op_kind::recv, MSG_WAITALL, true},
+      row{op_kind::recvmsg, 0, false},
+      row{op_kind::recvmsg, MSG_WAITALL, true},
+      row{op_kind::send, 0, true},
+      row{op_kind::send, MSG_WAITALL, true},
+      row{op_kind::sendmsg, 0, true},
+      row{op_kind::read, 0, true},
+      row{op_kind::write, 0, true},
+      row{op_kind::readv, 0, true},
+      row{op_kind::writev, 0, true},
+      row{op_kind::read_fixed, 0, true},
+      row{op_kind::write_fixed, 0, true},
+      row{op_kind::accept, 0, false},
+      row{op_kind::statx, 0, false},
+      row{op_kind::fallocate, 0, false},
+      row{op_kind::ftruncate, 0, false},
+      row{op_kind::call, 0, false},
+      row{op_kind::poll, 0, false},
+      row{op_kind::connect, 0, false},
+      row{op_kind::syncfs, 0, false},
+      row{op_kind::writev_fixed, 0, true},
+      row{op_kind::recv_multishot, 0, false},
   };
   std::byte byte{};
   iovec vector{&byte, 100};

@@ -9,6 +9,7 @@
 
 #include "sluice/frames.hpp"
 #include "support/engine_fixture.hpp"
+#include "support/frame_modes.hpp"
 #include "support/framed_stream.hpp"
 #include "support/stream_pair.hpp"
 
@@ -21,9 +22,6 @@ using support::engine_fixture;
 using support::frame_keeper;
 using support::framed_stream;
 using support::stream_pair;
-
-constexpr frame_mode modes[] = {frame_mode::scatter, frame_mode::contiguous, frame_mode::two_step,
-                                frame_mode::automatic};
 
 stream adopt(engine& e, int fd) {
   result<stream> made = stream::adopt(e, fd);
@@ -124,7 +122,7 @@ TEST_CASE("who speaks rarely is waited for without memory, until it speaks often
 TEST_CASE("pauses between and inside small messages and payloads lose nothing") {
   for (const std::string& backend : backends()) {
     CAPTURE(backend);
-    for (const frame_mode mode : modes) {
+    for (const frame_mode mode : support::frame_modes(backend)) {
       CAPTURE(static_cast<int>(mode));
       engine_fixture f(backend, {{"sluice.frames.idle_ms", "1"}});
       framed_stream sent(13);

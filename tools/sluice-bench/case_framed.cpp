@@ -45,11 +45,19 @@ std::vector<std::string> mode_set(const char* mode) {
   return {std::string("sluice.frames.mode=") + mode, "sluice.memory.arena_bytes=256M"};
 }
 
+std::vector<std::string> multishot_in_bundles() {
+  std::vector<std::string> made = mode_set("multishot");
+  made.emplace_back("sluice.frames.bundles=on");
+  return made;
+}
+
 const std::vector<method> methods = {
     {"sluice auto", "serve", mode_set("auto"), {}},
     {"sluice scatter", "serve", mode_set("scatter"), {}},
     {"sluice contiguous", "serve", mode_set("contiguous"), {}},
     {"sluice two_step", "serve", mode_set("two_step"), {}},
+    {"sluice multishot", "serve", mode_set("multishot"), {}},
+    {"sluice multishot, bundles", "serve", multishot_in_bundles(), {}},
     {"contiguous + memcpy", "recv_framed", {}, {"--way", "contiguous"}},
     {.name = "contiguous + memcpy, threads",
      .peer = "recv_framed",

@@ -146,6 +146,8 @@ def main():
                       '--set', f'sluice.backend={backend}']
                      for mode in ('auto', 'scatter', 'contiguous', 'two_step')
                      for backend in ('auto', 'pool')]
+        commands += [[program, 'serve', '--set', 'sluice.frames.mode=multishot',
+                      '--set', f'sluice.frames.bundles={bundles}'] for bundles in ('off', 'on')]
     top = pathlib.Path(tempfile.mkdtemp(prefix='bench-framed-', dir='.')).resolve()
     try:
         for number, command in enumerate([*commands, [framed, '--way', 'mapped']]):

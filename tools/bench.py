@@ -2,13 +2,14 @@
 """Measures sluice beside the ways people would pick instead, and makes a page of it.
 
   tools/bench [--quick] [--cases CASE,...] [--runs N] [--dir DIR] [--out DIR]
-  tools/bench --report RESULTS.json [--out DIR]      the page and pictures of a run made before
+  tools/bench --report FILE... [--out DIR]           the page and pictures of runs made before
   tools/bench --compare OLD.json NEW.json            before and after, row by row
 
 Gets what the peers need with apt, builds release into build/, runs build/sluice-bench case by case
 and writes README.md, results.json and the pictures (SVG, PNG) to bench-results/. What apt cannot
 get is left out and n/a on the page. --quick ends within ten minutes on two CPUs, the installation
-and the build included.
+and the build included. Several FILEs, each of `build/sluice-bench CASE --json FILE` on the same
+machine, become one page; it shows their commands without the paths of that machine.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True
-from bench_report import compare, judge, page  # noqa: E402 (after the line above)
+from bench_report import compare, judge, merge, page  # noqa: E402 (after the line above)
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ['nginx-light', 'haproxy', 'fio', 'iperf3', 'wrk', 'socat', 'gnuplot-nox', 'bpftrace',
@@ -41,7 +42,8 @@ def arguments():
     parser.add_argument('--runs', type=int, help='counted runs of each way')
     parser.add_argument('--dir', type=pathlib.Path, help='the disk to measure (build/)')
     parser.add_argument('--build', type=pathlib.Path, help='a folder that is built already')
-    parser.add_argument('--report', type=pathlib.Path, metavar='FILE', help='only make the page')
+    parser.add_argument('--report', nargs='+', type=pathlib.Path, metavar='FILE',
+                        help='only make the page')
     parser.add_argument('--compare', nargs=2, type=pathlib.Path, metavar=('OLD', 'NEW'))
     return parser.parse_args()
 
@@ -245,7 +247,9 @@ def main():
         print('\n'.join(compare.compare(*(page.read(path) for path in options.compare))))
         return 0
     if options.report:
-        report = without_paths(page.read(options.report), options.dir)
+        found = [(path, page.read(path)) for path in options.report]
+        report = merge.merged(found) if len(found) > 1 else found[0][1]
+        report = without_paths(report, options.dir)
         out = options.out or TOP / 'bench-results'
         say(report, page.write(report, out), out)
         return 0

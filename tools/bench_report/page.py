@@ -261,7 +261,10 @@ def write(report, folder):
 
 
 def read(path):
-    report = json.loads(pathlib.Path(path).read_text())
+    try:
+        report = json.loads(pathlib.Path(path).read_text())
+    except ValueError as problem:
+        raise ValueError(f'{path}: {problem}') from problem
     if not isinstance(report, dict) or report.get('schema') != 1:
         raise ValueError(f'{path}: not a result of sluice-bench, schema 1')
     return report

@@ -11,6 +11,7 @@ from typing import NamedTuple
 MIB = 1 << 20
 GIB = 1 << 30
 
+# In the order of `sluice-bench --list`, which is that of a full run.
 CASES = {
     'receive': 'Receive: socket to file',
     'send': 'Send: file to socket',
@@ -19,8 +20,8 @@ CASES = {
     'latency': 'Latency: open loop, timed from the scheduled start',
     'start': 'Start: from exec to listening',
     'gets': 'Gets: 16 KiB objects over keep-alive HTTP',
-    'framed': 'Framed: heads of 13 bytes and aligned payloads, by payload size',
     'out_of_order': 'Out of order: 16 KiB blocks of one large file, from memory to disk',
+    'framed': 'Framed: heads of 13 bytes and aligned payloads, by payload size',
     'relay': 'Relay: socket to socket',
     'copy': 'Copy: file to file, without a sync',
     'torrent': 'Torrent: from one libtorrent seeder to files, every piece hashed',

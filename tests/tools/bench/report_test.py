@@ -6,6 +6,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -257,6 +258,84 @@ def test_partial(bench, folder):
     check(done.returncode == 1 and 'schema' in done.stdout, 'another schema is refused')
 
 
+def file_of(case, started, **more):
+    """What `sluice-bench CASE --json ...` writes of one case."""
+    for one in case['rows']:
+        one['command'] = ['/their/tree/build/sluice-bench', 'serve', '--dir',
+                          '/disk/mine/sluice-bench-AbC/objects', '--log', '/disk/mine2/log']
+    given = {'--json': '/their/x.json', '--dir': '/disk/mine', '--retire': '/disk/old'}
+    command = ['build/sluice-bench', case['case'], *(w for pair in given.items() for w in pair),
+               '--tmpfs=/dev/shm/mine', '--runs', '7']
+    return {**made_up(), 'command': command, 'started': started, 'cases': [case], **more}
+
+
+def report_files(bench, folder, name, *reports):
+    """tools/bench --report of several files."""
+    files = [folder / f'{name}-{at}.json' for at in range(len(reports))]
+    for file, report in zip(files, reports):
+        file.write_text(json.dumps(report))
+    return run(bench, '--report', *files, '--out', folder / name)
+
+
+def merged_page(bench, folder, name, *reports):
+    done = report_files(bench, folder, name, *reports)
+    check(done.returncode == 0, f'{name}: the report of several files is made: {done.stdout}')
+    return ((folder / name / 'README.md').read_text(),
+            json.loads((folder / name / 'results.json').read_text()))
+
+
+def test_merged(bench, folder):
+    page, data = merged_page(
+        bench, folder, 'merged', file_of(relay_case() | {'command': None}, '2026-01-03T00:00:00Z'),
+        file_of(out_of_order_case(), '2026-01-01T09:00:00Z', versions={'sluice': '0.1.0',
+                                                                       'nginx': '1.22'}),
+        file_of(receive_case(), '2026-01-02T00:00:00Z'))
+    check([case['case'] for case in data['cases']] == ['receive', 'out_of_order', 'relay'],
+          'the order is that of a full run')
+    check(data['started'] == '2026-01-01T09:00:00Z', 'begun when the first was')
+    check(data['versions'] == {'sluice': '0.1.0', 'nginx': '1.22'}, 'versions are united')
+    command = 'receive --json FILE --dir DIR --retire RETIRED --tmpfs=TMPFS --runs 7'
+    check('Each case by a command of its own' in page and
+          f'- receive: `build/sluice-bench {command}`, begun 2026-01-02' in page,
+          'each case has its command, without paths, and its start')
+    check(data['cases'][0]['rows'][0]['command'] ==
+          ['build/sluice-bench', 'serve', '--dir', 'DIR/sluice-bench-AbC/objects', '--log',
+           '/disk/mine2/log'], 'nor are they in the commands of rows')
+    text = json.dumps(data) + page
+    check('/their/' not in text and '/disk/mine/' not in text, 'private paths are nowhere')
+    again, _ = merged_page(bench, folder, 'merged-again', data,
+                           file_of(send_case(), '2026-01-04T00:00:00Z'))
+    check('- relay: `build/sluice-bench relay --json FILE' in again and '- send: ' in again,
+          'what was merged can be merged with more')
+
+
+def test_not_merged(bench, folder):
+    done = report_files(bench, folder, 'twice', file_of(send_case(), '1'),
+                        file_of(relay_case(), '2'), file_of(send_case(), '3'))
+    check(done.returncode == 1 and all(part in done.stdout for part in
+                                       ('the case send', 'twice-0.json', 'twice-2.json')),
+          f'a case of two files names both: {done.stdout}')
+    other = {**made_up()['machine'], 'kernel': '6.2'}
+    done = report_files(bench, folder, 'apart', file_of(send_case(), '1'),
+                        file_of(relay_case(), '2', machine=other))
+    check(done.returncode == 1 and all(part in done.stdout for part in
+                                       ('different machines', 'apart-0.json', 'apart-1.json',
+                                        "kernel '6.1' and '6.2'")),
+          f'two machines are refused: {done.stdout}')
+    (folder / 'cut.json').write_text('{"schema": 1,')
+    done = run(bench, '--report', folder / 'cut.json', '--out', folder / 'cut')
+    check(done.returncode == 1 and 'cut.json' in done.stdout, 'a file that is no JSON is named')
+
+
+def test_order(bench):
+    """The order of the page is that of the table of sluice-bench."""
+    sys.path.insert(0, str(bench.resolve().parent))
+    from bench_report import rows  # pylint: disable=import-outside-toplevel
+    source = (bench.resolve().parent / 'sluice-bench/cases.cpp').read_text()
+    check(re.findall(r'bench_case\{"(\w+)"', source) == list(rows.CASES),
+          'the cases are those of sluice-bench --list, in that order')
+
+
 def test_compare(bench, folder):
     old, new = made_up(), made_up()
     changed = new['cases'][0]['rows'][0]['median']
@@ -288,6 +367,9 @@ def main():
         test_whole(bench, folder)
         test_paths(bench, folder)
         test_partial(bench, folder)
+        test_merged(bench, folder)
+        test_not_merged(bench, folder)
+        test_order(bench)
         test_compare(bench, folder)
         test_differing(bench)
         if keep:

@@ -214,20 +214,27 @@ the network). *Throughput / ours* is theirs over ours with the same promise in t
 above 1 is our loss.'''
 
 
+def begun(run):
+    """When, and with which state of the source: of a report, or of a case by its own command."""
+    when = run.get('started') or 'n/a'
+    return f'{when}, revision {run["revision"] or "n/a"}' if 'revision' in run else when
+
+
 def measured_apart(report):
     """Cases that another run has brought, which says so in the case."""
     runs = {}
     for case in report['cases']:
         if case.get('command'):
-            runs.setdefault((' '.join(case['command']), case.get('started')), []).append(case)
+            run = (' '.join(case['command']), begun(case))
+            runs.setdefault(run, []).append(case)
     if not runs:
         return []
     everything = all(case.get('command') for case in report['cases'])
     lines = ['', 'Each case by a command of its own, one after the other on the same machine:'
              if everything else 'Not of that run, but measured apart, on the same machine:', '']
-    for (command, started), cases in runs.items():
+    for (command, when), cases in runs.items():
         names = ', '.join(case['case'] for case in cases)
-        lines.append(f'- {names}: `{command}`, begun {started or "n/a"}')
+        lines.append(f'- {names}: `{command}`, begun {when}')
     return lines
 
 
@@ -243,7 +250,7 @@ def write(report, folder):
                                ways_of(report))
     command = ' '.join(report.get('bench_command') or report.get('command') or ['n/a'])
     page = ['# sluice-bench: results', '', f'    {command}', '',
-            f'Begun {report.get("started") or "n/a"}. The data: [results.json](results.json).',
+            f'Begun {begun(report)}. The data: [results.json](results.json).',
             *measured_apart(report), '', METHOD, '', *goals_section(report, folder),
             *machine_section(report),
             *noise_section(report)]

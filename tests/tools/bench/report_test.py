@@ -309,6 +309,24 @@ def test_merged(bench, folder):
           'what was merged can be merged with more')
 
 
+def test_revision(bench, folder):
+    _, page = page_of(bench, {**made_up(), 'revision': '783466d, changed'}, folder, 'revision')
+    check('Begun 2026-01-01T00:00:00Z, revision 783466d, changed. ' in page,
+          'the revision is beside the date')
+    files = [file_of(receive_case(), '2026-01-02T00:00:00Z', revision='1a48f64'),
+             file_of(send_case(), '2026-01-03T00:00:00Z', revision='1a48f64')]
+    page, _ = merged_page(bench, folder, 'alike', *files)
+    check('Begun 2026-01-02T00:00:00Z, revision 1a48f64. ' in page and page.count('revision') == 1,
+          'one revision of all files is said once')
+    files[1]['revision'] = '783466d'
+    old = file_of(durable_case(), '2026-01-04T00:00:00Z')
+    page, _ = merged_page(bench, folder, 'unlike', *files, old)
+    check('begun 2026-01-02T00:00:00Z, revision 1a48f64\n' in page and
+          'begun 2026-01-03T00:00:00Z, revision 783466d\n' in page and
+          'begun 2026-01-04T00:00:00Z, revision n/a\n' in page,
+          'each case has its own where they differ')
+
+
 def test_not_merged(bench, folder):
     done = report_files(bench, folder, 'twice', file_of(send_case(), '1'),
                         file_of(relay_case(), '2'), file_of(send_case(), '3'))
@@ -368,6 +386,7 @@ def main():
         test_paths(bench, folder)
         test_partial(bench, folder)
         test_merged(bench, folder)
+        test_revision(bench, folder)
         test_not_merged(bench, folder)
         test_order(bench)
         test_compare(bench, folder)

@@ -18,13 +18,14 @@ SPEED = [
     ('IQR', lambda r: throughput(r, 'iqr')),
     ('of the limit', None),  # needs the case
     ('CPU s/GiB, process', lambda r: figure(r, 'cpu_s_per_gib.process')),
+    ('CPU of the limit', lambda r: figure(r, 'of_limit.cpu')),  # where any row has it
     ('CPU s/GiB, machine', lambda r: figure(r, 'cpu_s_per_gib.machine')),
 ]
 OBJECT_RATES = ('durable', 'gets')
 IN_FIRST_TABLE = {'seconds', 'mib_per_second', 'cpu_s_per_gib.process', 'cpu_s_per_gib.machine',
                   'requests_per_second', 'objects_per_second', 'offered_share',
                   'idle_connections'}
-# Said in other columns already, or the same for every row.
+# Said in other columns, or the same for every row.
 LEFT_OUT = {'of_limit', 'of_best_peer', 'copies_measured', 'requests', 'bytes'}
 # What a reader looks for comes first; the rest in the order of the data.
 FIRST = ['start_ms', 'p50_us', 'p99_us', 'p99_9_us', 'max_us', 'offered_per_second',
@@ -58,7 +59,8 @@ def columns_of(case):
             throughput(r) is not None or objects_per_second(r) is not None for r in rows):
         return rest[:-2] or rest, []
     speed = [(head, value or (lambda r: ratio(throughput(r), limit_of(case, r)[0])))
-             for head, value in SPEED]
+             for head, value in SPEED
+             if head != 'CPU of the limit' or any(value(r) is not None for r in rows)]
     if case['case'] in OBJECT_RATES:
         speed.insert(0, ('objects/s', objects_per_second))
     return speed, rest
@@ -131,10 +133,12 @@ def differing(rows):
 def limits_text(limit):
     if not limit:
         return []
+    iperf3 = limit.get('iperf3_mib_per_second')
+    stream = '' if iperf3 is None else f'; one stream of iperf3 {shown(iperf3)} MiB/s'
     return [f'Limits: network alone {shown(limit.get("network_mib_per_second"))} MiB/s at '
             f'{shown(limit.get("network_cpu_s_per_gib"))} CPU s/GiB, disk alone '
             f'{shown(limit.get("disk_mib_per_second"))} MiB/s at '
-            f'{shown(limit.get("disk_cpu_s_per_gib"))} CPU s/GiB.', '']
+            f'{shown(limit.get("disk_cpu_s_per_gib"))} CPU s/GiB{stream}.', '']
 
 
 # ---- sections
@@ -210,8 +214,9 @@ Measured files are emptied then and deleted at the very end: an ext4 without a j
 recently deleted inodes, for minutes, whenever a file is made.
 The CPU of a process includes its kernel workers; `n/a` is what this machine could not count. *Of
 the limit* is against the lower of network alone and disk alone, measured in the same run (on tmpfs,
-the network). *Throughput / ours* is theirs over ours with the same promise in the same place:
-above 1 is our loss.'''
+the network). *CPU of the limit* is the CPU of the process over that of network alone, or of network
+alone and disk alone together where what is received must reach the disk. *Throughput / ours* is
+theirs over ours with the same promise in the same place: above 1 is our loss.'''
 
 
 def begun(run):

@@ -240,6 +240,30 @@ def test_whole(bench, folder):
         check(not named and 'Not drawn' in page, 'without gnuplot the page says so')
 
 
+def case_part(page, title):
+    """The section of a case."""
+    return page.split(f'## {title}', 1)[-1].split('\n## ', 1)[0]
+
+
+def test_limit(bench, folder):
+    report = made_up()
+    receive, send = report['cases'][:2]
+    for one in receive['rows']:
+        one['median']['of_limit'] = {'throughput': 0.9, 'cpu': 1.234}
+    receive['limits'] = [{**receive['limit'], 'object_bytes': 4 * KIB, 'connections': 1,
+                          'iperf3_mib_per_second': 3456}]
+    for one in send['rows']:
+        one['median']['of_limit'] = {'throughput': 0.9, 'cpu': None}
+    _, page = page_of(bench, report, folder, 'limit')
+    part = case_part(page, 'Receive')
+    check('| of the limit | CPU s/GiB, process | CPU of the limit | CPU s/GiB, machine |' in part,
+          'the CPU of the limit has a column')
+    check(cells(part, 'sluice | direct')[7] == '1.23', 'and its figure')
+    check('0.0700 CPU s/GiB; one stream of iperf3 3,456 MiB/s.' in part, "iperf3's rate is told")
+    check(part.count('iperf3') == 1, 'where it is known')
+    check('CPU of the limit |' not in case_part(page, 'Send'), 'no column without a figure')
+
+
 def test_partial(bench, folder):
     report = made_up()
     report['machine'] = {}
@@ -384,6 +408,7 @@ def main():
         folder = pathlib.Path(temporary)
         test_whole(bench, folder)
         test_paths(bench, folder)
+        test_limit(bench, folder)
         test_partial(bench, folder)
         test_merged(bench, folder)
         test_revision(bench, folder)

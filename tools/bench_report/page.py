@@ -164,12 +164,25 @@ def goals_section(report, folder):
             *(why if (folder / 'shortfalls.md').exists() else [])]
 
 
+NOISE = [('A / A, throughput', 'a_a_ratio'), ('A / A, CPU of the process', 'a_a_cpu_ratio')]
+
+
 def noise_section(report):
-    rows = [[case['case'], shown((case.get('noise') or {}).get('a_a_ratio'))]
-            for case in report['cases']]
+    floors = [(case['case'], case.get('noise') or {}) for case in report['cases']]
+    columns = [(head, name) for head, name in NOISE
+               if name == 'a_a_ratio' or any(floor.get(name) is not None for _, floor in floors)]
+    rows = [[case, *(shown(floor.get(name)) for _, name in columns), noise_of(floor)]
+            for case, floor in floors]
     return ['## Noise floor', '',
-            'The same way against itself, as if it were two: a difference below this is none.', '',
-            *table(['case', 'A / A'], rows), '']
+            'The same way against itself, as if it were two, the larger median over the smaller: a '
+            'difference below this is none. It is measured at one point of a case.', '',
+            *table(['case', *(head for head, _ in columns), 'of'], rows), '']
+
+
+def noise_of(floor):
+    """The way and the point that were measured twice."""
+    point = point_title((floor.get('object_bytes') or 0, floor.get('connections') or 0))
+    return ', '.join(part for part in (floor.get('way'), point) if part)
 
 
 def pictures_section(plots, undrawn):

@@ -264,6 +264,21 @@ def test_limit(bench, folder):
     check('CPU of the limit |' not in case_part(page, 'Send'), 'no column without a figure')
 
 
+def test_noise(bench, folder):
+    report = made_up()
+    report['cases'][0]['noise'] |= {'way': 'sluice', 'object_bytes': GIB, 'connections': 1}
+    _, page = page_of(bench, report, folder, 'noise')
+    part = case_part(page, 'Noise floor')
+    check(cells(part, 'receive') == ['receive', '1.02', 'sluice, 1 GiB, 1 connection'],
+          'the noise, and of what')
+    report['cases'][0]['noise']['a_a_cpu_ratio'] = 1.07
+    _, page = page_of(bench, report, folder, 'noise-of-cpu')
+    part = case_part(page, 'Noise floor')
+    check(cells(part, 'receive')[1:3] == ['1.02', '1.07'], 'the noise of the CPU')
+    check(cells(part, 'case')[2] == 'A / A, CPU of the process', 'has its column')
+    check(cells(part, 'send')[1:] == ['n/a', 'n/a', ''], 'what was not measured is n/a')
+
+
 def test_partial(bench, folder):
     report = made_up()
     report['machine'] = {}
@@ -409,6 +424,7 @@ def main():
         test_whole(bench, folder)
         test_paths(bench, folder)
         test_limit(bench, folder)
+        test_noise(bench, folder)
         test_partial(bench, folder)
         test_merged(bench, folder)
         test_revision(bench, folder)

@@ -5,6 +5,7 @@
   pictures.py  which pictures, from which rows
   gnuplot.py   how a picture is drawn, as SVG and PNG
   page.py      README.md with all of it
+  method.py    how each case was measured, for the page
   merge.py     several files of one case each, as one result
   compare.py   two runs, before and after
 """

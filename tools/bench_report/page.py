@@ -5,6 +5,7 @@ import pathlib
 
 from bench_report import gnuplot
 from bench_report.judge import goals, wins_and_losses
+from bench_report.method import method
 from bench_report.pictures import copies_plot, plots_of
 from bench_report.rows import (figure, groups, limit_of, limits_at, load_of, objects_per_second,
                                ours_for, plain, ratio, rows_of, shown, shown_bytes, table,
@@ -220,18 +221,6 @@ def settings_section(report):
             *table(['way', 'command'], [[w, f'`{c}`'] for w, c in commands.items()]), '']
 
 
-METHOD = '''Loopback on one machine, so the sender's work is in the machine's CPU figure. Memory
-is warmed first, the ways of a point take turns (A B B A), a first run of each is thrown away; shown
-are the median and the interquartile range (IQR). Every byte is verified outside the timed window.
-Measured files are emptied then and deleted at the very end: an ext4 without a journal goes around
-recently deleted inodes, for minutes, whenever a file is made.
-The CPU of a process includes its kernel workers; `n/a` is what this machine could not count. *Of
-the limit* is against the lower of network alone and disk alone, measured in the same run (on tmpfs,
-the network). *CPU of the limit* is the CPU of the process over that of network alone, or of network
-alone and disk alone together where what is received must reach the disk. *Throughput / ours* is
-theirs over ours with the same promise in the same place: above 1 is our loss.'''
-
-
 def begun(run):
     """When, and with which state of the source: of a report, or of a case by its own command."""
     when = run.get('started') or 'n/a'
@@ -269,7 +258,7 @@ def write(report, folder):
     command = ' '.join(report.get('bench_command') or report.get('command') or ['n/a'])
     page = ['# sluice-bench: results', '', f'    {command}', '',
             f'Begun {begun(report)}. The data: [results.json](results.json).',
-            *measured_apart(report), '', METHOD, '', *goals_section(report, folder),
+            *measured_apart(report), '', *method(report), *goals_section(report, folder),
             *machine_section(report),
             *noise_section(report)]
     for case in report['cases']:

@@ -209,7 +209,8 @@ def test_whole(bench, folder):
     for wanted, (figure, verdict) in goals.items():
         line = next((l for l in page.split('\n') if wanted in l and l.endswith('|')), '')
         check(figure in line and line.endswith(f'| {verdict} |'), f'goal {wanted}: {line!r}')
-    check(cells(page, 'send')[1] == 'n/a', 'a noise floor that is null is n/a')
+    check(cells(case_part(page, 'Noise floor'), 'send')[1] == 'n/a',
+          'a noise floor that is null is n/a')
     check(cells(page, 'nginx |')[1] == 'n/a', 'a version that is null is n/a')
     missing = [l for l in page.split('\n') if l.startswith('| sluice | tmpfs | no | n/a')]
     check(len(missing) == 1 and missing[0].count('n/a') >= 5 and ' 0 ' not in missing[0],
@@ -277,6 +278,29 @@ def test_noise(bench, folder):
     check(cells(part, 'receive')[1:3] == ['1.02', '1.07'], 'the noise of the CPU')
     check(cells(part, 'case')[2] == 'A / A, CPU of the process', 'has its column')
     check(cells(part, 'send')[1:] == ['n/a', 'n/a', ''], 'what was not measured is n/a')
+
+
+def test_method(bench, folder):
+    sys.path.insert(0, str(bench.resolve().parent))
+    from bench_report import method, rows  # pylint: disable=import-outside-toplevel
+    check(list(method.MADE) == list(rows.CASES), 'of every case is said how it is measured')
+    _, page = page_of(bench, made_up(), folder, 'method')
+    part = page.split('## Goals', 1)[0]
+    check(cells(part, 'receive')[1:4] == ['yes', 'A B B A', 'a first run of each way'],
+          'receive is warmed and takes turns')
+    check(cells(part, 'start')[1:3] == ['no', 'all runs of one way, then of the next'],
+          'start takes no turns')
+    check(cells(part, 'idle')[3:] == ['nothing', 'none'], 'idle throws nothing away')
+    check(cells(part, 'gets') == [''], 'nothing is said of what was not measured')
+    sources = bench.resolve().parent / 'sluice-bench'
+    for case, (warmed, *_) in method.MADE.items():
+        kind = 'transfers' if case in ('receive', 'send', 'durable') else case
+        source = (sources / f'case_{kind}.cpp').read_text()
+        check(('warm_memory(' in source) == (warmed == 'yes'), f'{case}: whether memory is warmed')
+    report = {**made_up(), 'cases': [relay_case(), {'case': 'something_new', 'rows': []}]}
+    _, page = page_of(bench, report, folder, 'method-of-new')
+    check('deleted inodes' not in page and cells(page, 'something_new')[1] == 'n/a',
+          'a case of no special kind is n/a')
 
 
 def test_partial(bench, folder):
@@ -425,6 +449,7 @@ def main():
         test_paths(bench, folder)
         test_limit(bench, folder)
         test_noise(bench, folder)
+        test_method(bench, folder)
         test_partial(bench, folder)
         test_merged(bench, folder)
         test_revision(bench, folder)

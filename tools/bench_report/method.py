@@ -1,0 +1,55 @@
+"""How the figures were made, as far as the page has to say it: true of the C++ of each case."""
+
+from bench_report.rows import table
+
+ALL_CASES = '''Loopback on one machine, so the sender's work is in the machine's CPU figure. Shown
+are the median and the interquartile range (IQR) of the runs; system calls and copies are counted
+in a run of its own, which is not timed.
+The CPU of a process includes its kernel workers; `n/a` is what this machine could not count. *Of
+the limit* is against the lower of network alone and disk alone, measured in the same run (on tmpfs,
+the network). *CPU of the limit* is the CPU of the process over that of network alone, or of network
+alone and disk alone together where what is received must reach the disk. *Throughput / ours* is
+theirs over ours with the same promise in the same place: above 1 is our loss.'''
+
+BY_CASE = '''Memory is warmed where a virtual machine gives it to its guest at first touch: as much
+memory and page cache as the case will use is written once before. *A B B A*: the ways of a point
+take turns, every second time in the opposite order. Bytes are compared outside the timed window.'''
+
+TURNS = 'A B B A'
+FIRST = 'a first run of each way'
+EVERY = 'every byte, after each run'
+
+# case -> (memory warmed, order of the runs, what is thrown away, which bytes are compared)
+MADE = {
+    'receive': ('yes', TURNS, FIRST, EVERY),
+    'send': ('yes', TURNS, FIRST, 'one object, after each run'),
+    'durable': ('yes', TURNS, FIRST, EVERY),
+    'idle': ('no', 'all runs of one way, then of the next, each of a fresh process', 'nothing',
+             'none'),
+    'latency': ('no', f'{TURNS}, of ways and loads; the maximum of each way before, one way after '
+                'the other', f'{FIRST} and load, a quarter as long', 'one answer, at the end'),
+    'start': ('no', 'all runs of one way, then of the next', FIRST, 'none'),
+    'gets': ('no', TURNS, FIRST, 'one answer, at the end'),
+    'out_of_order': ('no', TURNS, FIRST, EVERY),
+    'framed': ('yes', TURNS, FIRST, f'{EVERY}; without disk, a sum of every byte, in a run of its '
+               'own before'),
+    'relay': ('no', TURNS, FIRST, 'every byte, in that first run; then how many they are'),
+    'copy': ('no', TURNS, FIRST, 'every byte of data and how much is holes, after each run'),
+    'torrent': ('yes', TURNS, FIRST, EVERY),
+}
+RETIRING = ('receive', 'durable', 'framed')
+
+
+def method(report):
+    names = [case['case'] for case in report['cases']]
+    rows = [[name, *MADE.get(name, ('n/a',) * 4)] for name in names]
+    retired = [name for name in names if name in RETIRING]
+    text = [ALL_CASES, '']
+    if rows:
+        heads = ['case', 'memory warmed', 'order of the runs', 'thrown away', 'bytes compared']
+        text += [BY_CASE, '', *table(heads, rows), '']
+    if retired:
+        text += [f'Files on disk of {", ".join(retired)} are emptied after each run and deleted at '
+                 'the very end: an ext4 without a journal goes around recently deleted inodes, for '
+                 'minutes, whenever a file is made.', '']
+    return text

@@ -1,6 +1,6 @@
 """How the figures were made, as far as the page has to say it: true of the C++ of each case."""
 
-from bench_report.rows import table
+from bench_report.rows import GIB, MIB, shown_bytes, table
 
 ALL_CASES = '''Loopback on one machine, so the sender's work is in the machine's CPU figure. Shown
 are the median and the interquartile range (IQR) of the runs; system calls and copies are counted
@@ -11,7 +11,7 @@ the network). *CPU of the limit* is the CPU of the process over that of network 
 alone and disk alone together where what is received must reach the disk. *Throughput / ours* is
 theirs over ours with the same promise in the same place: above 1 is our loss.'''
 
-BY_CASE = '''Memory is warmed where a virtual machine gives it to its guest at first touch: as much
+BY_CASE = '''A virtual machine gives memory to its guest at first touch: where it is warmed, as much
 memory and page cache as the case will use is written once before. *A B B A*: the ways of a point
 take turns, every second time in the opposite order. Bytes are compared outside the timed window.'''
 
@@ -37,6 +37,7 @@ MADE = {
     'copy': ('no', TURNS, FIRST, 'every byte of data and how much is holes, after each run'),
     'torrent': ('yes', TURNS, FIRST, EVERY),
 }
+# Written to the disk, then moved aside for the rest of the run.
 RETIRING = ('receive', 'durable', 'framed')
 
 
@@ -53,3 +54,40 @@ def method(report):
                  'the very end: an ext4 without a journal goes around recently deleted inodes, for '
                  'minutes, whenever a file is made.', '']
     return text
+
+
+# ---- sizes and connections
+
+KIB = 1 << 10
+# Of these two cases, whose sizes are in case_transfers.cpp.
+GRID_OF = ('receive', 'send')
+SIZES = (4 * KIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, GIB)
+CONNECTIONS = (1, 16, 256, 4096)
+RUN_BYTES = 256 * MIB  # of one run, or one object where that is larger
+
+
+def braces(shown):
+    return '{' + ', '.join(shown) + '}'
+
+
+def grid(case):
+    """Which points of sizes x connections were measured, and why not the others."""
+    points = sorted({(row.get('object_bytes') or 0, row.get('connections') or 0)
+                     for row in case['rows']})
+    if case['case'] not in GRID_OF or not points:
+        return []
+    by_size = {}
+    for size, connections in points:
+        by_size.setdefault(size, []).append(f'{connections:,}')
+    measured = '; '.join(f'{shown_bytes(size)} x {", ".join(some)}'
+                         for size, some in by_size.items())
+    chosen = ': small objects over few connections and over many, large ones over few'
+    chosen *= len(points) > len(by_size)  # else it is of --quick
+    whole = [(size, connections) for size in SIZES for connections in CONNECTIONS]
+    small = [p for p in whole if p[0] * p[1] <= max(RUN_BYTES, p[0])]
+    return [f'Measured, size x connections: {measured}. The whole grid is '
+            f'{braces(map(shown_bytes, SIZES))} x {braces(f"{n:,}" for n in CONNECTIONS)}: '
+            f'{len(whole)} points. In {len(whole) - len(small)} of them one object for each '
+            f'connection is more than the {shown_bytes(RUN_BYTES)} that a run moves at most (of '
+            f'objects of {shown_bytes(GIB)}: one). Of the other {len(small)}, '
+            f'{len(set(small) & set(points))} were measured, because all take hours{chosen}.', '']

@@ -5,7 +5,7 @@ import pathlib
 
 from bench_report import gnuplot
 from bench_report.judge import goals, wins_and_losses
-from bench_report.method import method
+from bench_report.method import grid, method
 from bench_report.pictures import copies_plot, plots_of
 from bench_report.rows import (figure, groups, limit_of, limits_at, load_of, objects_per_second,
                                ours_for, plain, ratio, rows_of, shown, shown_bytes, table,
@@ -198,7 +198,7 @@ def case_section(case, plots, undrawn):
     text += [line for note in case.get('notes') or [] for line in (f'{note}.', '')]
     if not case['rows']:
         return text + ['No figures.', '']
-    text += wins_and_losses(case) + pictures_section(plots, undrawn)
+    text += grid(case) + wins_and_losses(case) + pictures_section(plots, undrawn)
     for key, rows in points_of(case).items():
         title = point_title(key)
         text += [f'### {title}', ''] if title else []

@@ -303,6 +303,21 @@ def test_method(bench, folder):
           'a case of no special kind is n/a')
 
 
+def test_grid(bench, folder):
+    report = made_up()
+    report['cases'][1]['rows'] = [row('sluice', 'page cache', False, size, connections, 900, 0.3)
+                                  for size, connections in ((4 * KIB, 16), (4 * KIB, 4096),
+                                                            (16 * MIB, 1), (GIB, 1))]
+    _, page = page_of(bench, report, folder, 'grid')
+    part = case_part(page, 'Send')
+    check('Measured, size x connections: 4 KiB x 16, 4,096; 16 MiB x 1; 1 GiB x 1.' in part,
+          'the sizes and connections measured')
+    check('{4 KiB, 64 KiB, 1 MiB, 16 MiB, 256 MiB, 1 GiB} x {1, 16, 256, 4,096}: 24 points' in part
+          and '9 of them' in part and 'Of the other 15, 4 were measured' in part,
+          'what the whole grid would be')
+    check('24 points' not in case_part(page, 'Durable'), 'durable has another grid')
+
+
 def test_partial(bench, folder):
     report = made_up()
     report['machine'] = {}
@@ -450,6 +465,7 @@ def main():
         test_limit(bench, folder)
         test_noise(bench, folder)
         test_method(bench, folder)
+        test_grid(bench, folder)
         test_partial(bench, folder)
         test_merged(bench, folder)
         test_revision(bench, folder)

@@ -142,6 +142,12 @@ def limits_text(limit):
             f'{shown(limit.get("disk_cpu_s_per_gib"))} CPU s/GiB{stream}.', '']
 
 
+def copies_unmeasured(case):
+    """Why no row of a case has measured copies; nothing where one has, or nobody said why."""
+    measured = any(row.get('copies_measured') is not None for row in case['rows'])
+    return None if measured else case.get('copies_unavailable')
+
+
 # ---- sections
 
 def machine_section(report):
@@ -198,12 +204,25 @@ def case_section(case, plots, undrawn):
     text += [line for note in case.get('notes') or [] for line in (f'{note}.', '')]
     if not case['rows']:
         return text + ['No figures.', '']
+    why = copies_unmeasured(case)
+    text += [f'Copies were not measured: {why}.', ''] if why else []
     text += grid(case) + wins_and_losses(case) + pictures_section(plots, undrawn)
     for key, rows in points_of(case).items():
         title = point_title(key)
         text += [f'### {title}', ''] if title else []
         text += point_tables(case, rows) + limits_text(limits_at(case, rows[0]))
     return text
+
+
+def copies_section(report, plots, undrawn):
+    if not plots:
+        return []
+    text = ['## Copies', '', 'What the kernel copied for each byte of payload, and what our '
+            'receipts say; a difference is a defect of the receipt.', '']
+    for case in report['cases']:
+        why = copies_unmeasured(case) if case['case'] in ('receive', 'send') else None
+        text += [f'{case["case"]}: not measured: {why}.', ''] if why else []
+    return text + pictures_section(plots, undrawn)
 
 
 def settings_section(report):
@@ -263,11 +282,7 @@ def write(report, folder):
             *noise_section(report)]
     for case in report['cases']:
         page += case_section(case, by_case[case['case']], undrawn)
-    if copies:
-        page += ['## Copies', '', 'What the kernel copied for each byte of payload, and what our '
-                 'receipts say; a difference is a defect of the receipt.', '',
-                 *pictures_section(copies, undrawn)]
-    page += settings_section(report)
+    page += copies_section(report, copies, undrawn) + settings_section(report)
     if undrawn:
         page += [f'Not drawn (no gnuplot, or it failed): {", ".join(undrawn)}.', '']
     (folder / 'README.md').write_text('\n'.join(page).rstrip('\n') + '\n')

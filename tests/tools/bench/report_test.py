@@ -318,6 +318,19 @@ def test_grid(bench, folder):
     check('24 points' not in case_part(page, 'Durable'), 'durable has another grid')
 
 
+def test_copies(bench, folder):
+    report = made_up()
+    why = 'bpftrace is not here'
+    for case in report['cases'][:2]:
+        case['copies_unavailable'] = why
+    _, page = page_of(bench, report, folder, 'copies')
+    said = f'Copies were not measured: {why}.'
+    check(said in case_part(page, 'Send'), 'why copies were not measured')
+    check(said not in case_part(page, 'Receive'), 'where some were there is nothing to say')
+    check('Copies were not' not in case_part(page, 'Durable'), 'nor without a reason')
+    check(f'send: not measured: {why}.' in case_part(page, 'Copies'), 'nor is it a bar of nothing')
+
+
 def test_partial(bench, folder):
     report = made_up()
     report['machine'] = {}
@@ -466,6 +479,7 @@ def main():
         test_noise(bench, folder)
         test_method(bench, folder)
         test_grid(bench, folder)
+        test_copies(bench, folder)
         test_partial(bench, folder)
         test_merged(bench, folder)
         test_revision(bench, folder)

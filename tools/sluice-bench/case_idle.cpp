@@ -8,6 +8,7 @@
 #include <optional>
 #include <sstream>
 #include <thread>
+#include <vector>
 
 #include "cases.hpp"
 #include "http_servers.hpp"
@@ -40,6 +41,17 @@ unsigned connections_possible(unsigned wanted) {
   if (limit.rlim_max < more.rlim_max && setrlimit(RLIMIT_NOFILE, &more) == 0) limit = more;
   const rlim_t possible = limit.rlim_max > 400 ? limit.rlim_max / 2 - 100 : 100;
   return static_cast<unsigned>(std::min<rlim_t>(wanted, possible));
+}
+
+// Of a full run so many that a line can be drawn.
+std::vector<unsigned> counts_up_to(unsigned most, const setup& on) {
+  if (on.how_much != effort::full) return {most};
+  std::vector<unsigned> counts;
+  for (const unsigned fewer : {1'000u, 3'000u}) {
+    if (fewer < most) counts.push_back(fewer);
+  }
+  counts.push_back(most);
+  return counts;
 }
 
 // Slab memory of the kernel: the sockets and descriptors of both ends.
@@ -160,9 +172,11 @@ outcome run_idle(const setup& on, const pattern& payload) {
                     "-Hn) leaves room for no more",
                     connections, wanted));
   }
-  for (const way& which : {sluiced_idle, nginx_idle}) {
-    if (which.name.find(on.only) == std::string::npos) continue;
-    all.rows.push_back(measure_way(on, payload, which, connections));
+  for (const unsigned number : counts_up_to(connections, on)) {
+    for (const way& which : {sluiced_idle, nginx_idle}) {
+      if (which.name.find(on.only) == std::string::npos) continue;
+      all.rows.push_back(measure_way(on, payload, which, number));
+    }
   }
   return all;
 }

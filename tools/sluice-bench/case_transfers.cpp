@@ -11,6 +11,7 @@
 
 #include "cases.hpp"
 #include "contest.hpp"
+#include "copies.hpp"
 #include "place.hpp"
 #include "yardstick.hpp"
 
@@ -178,7 +179,8 @@ class disk_limits {
   explicit disk_limits(const setup& on, std::uint64_t bytes) : on_(&on), bytes_(bytes) {}
 
   void fill(limit& bound) {
-    const std::uint64_t block = std::min<std::uint64_t>(bound.object_bytes, 256 * kib);
+    // Ours: sluice.memory.block_bytes.
+    const std::uint64_t block = std::min<std::uint64_t>(bound.object_bytes, 512 * kib);
     if (!known_.contains(block)) known_[block] = measure(block);
     const found& disk = known_[block];
     bound.disk_mib_per_second = value(disk.speed, "rate");
@@ -274,6 +276,7 @@ outcome run_transfers(const setup& on, const pattern& payload, const transfer_ca
     all.limits.push_back(bound);
     all.rows.insert(all.rows.end(), rows.begin(), rows.end());
   }
+  all.copies_unavailable = can_measure_copies(on).why;
   compare(all);
   return all;
 }

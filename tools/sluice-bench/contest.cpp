@@ -217,7 +217,10 @@ std::vector<entrant> line_up(const setup& on, const pattern& payload, const cont
 void finish(entrant& e) {
   if (!e.running) return;
   const bool bare = e.which.peer == "sink";
-  if (auto said = e.running->stop(); said && !bare) e.seen.claimed = said;
+  if (auto said = e.running->stop(); said && !bare) {
+    e.seen.claimed = said;
+    if (said->enters_per_mib) e.seen.counted["enters_per_mib"] = said->enters_per_mib;
+  }
   e.running.reset();
   e.seen.verified = !bare && e.seen.unavailable.empty() && !e.seen.runs.empty();
   // What the planner chose by itself is known only now.
@@ -252,9 +255,13 @@ noise measure_noise(const setup& on, const pattern& payload, const contest_order
   seen.way = rows[0].way;
   seen.object_bytes = wanted.size.object_bytes;
   seen.connections = wanted.size.connections;
-  const auto a = rows[0].median_of("mib_per_second");
-  const auto b = rows[1].median_of("mib_per_second");
-  if (a && b) seen.a_a_ratio = std::max(*a, *b) / std::min(*a, *b);
+  const auto ratio_of = [&rows](const char* figure) -> std::optional<double> {
+    const auto a = rows[0].median_of(figure);
+    const auto b = rows[1].median_of(figure);
+    return a && b ? std::optional(std::max(*a, *b) / std::min(*a, *b)) : std::nullopt;
+  };
+  seen.a_a_ratio = ratio_of("mib_per_second");
+  seen.a_a_cpu_ratio = ratio_of("cpu_s_per_gib.process");
   return seen;
 }
 

@@ -48,7 +48,9 @@ struct limit {
 };
 
 struct noise {
-  std::optional<double> a_a_ratio;  // the larger median over the smaller, of the same way twice
+  // The larger median over the smaller, of the same way twice.
+  std::optional<double> a_a_ratio;  // of MiB/s
+  std::optional<double> a_a_cpu_ratio;
   std::string way;
   std::uint64_t object_bytes = 0;
   unsigned connections = 0;
@@ -60,6 +62,7 @@ struct outcome {
   std::vector<row> rows;
   std::vector<limit> limits;
   noise floor;
+  std::string copies_unavailable;  // the reason there are no measured copies
   std::vector<std::string> notes;
 };
 

@@ -14,6 +14,7 @@
 #include "counters.hpp"
 #include "place.hpp"
 #include "report.hpp"
+#include "revision.hpp"
 
 namespace bench {
 
@@ -84,6 +85,7 @@ json of(const limit& bound) {
 
 json of(const noise& floor) {
   return {{"a_a_ratio", or_null(floor.a_a_ratio)},
+          {"a_a_cpu_ratio", or_null(floor.a_a_cpu_ratio)},
           {"way", floor.way},
           {"object_bytes", floor.object_bytes},
           {"connections", floor.connections}};
@@ -99,6 +101,8 @@ json of(const outcome& all) {
   made["limits"] = json::array();
   for (const limit& bound : all.limits) made["limits"].push_back(of(bound));
   made["noise"] = of(all.floor);
+  made["copies_unavailable"] =
+      all.copies_unavailable.empty() ? json(nullptr) : json(all.copies_unavailable);
   made["notes"] = all.notes;
   return made;
 }
@@ -151,6 +155,7 @@ std::string time_now() {
 bool write_json(const setup& on, const record& all) {
   json made;
   made["schema"] = 1;
+  made["revision"] = std::string_view(SLUICE_REVISION).empty() ? json(nullptr) : SLUICE_REVISION;
   made["command"] = all.command;
   made["started"] = all.started;
   made["machine"] = machine(on);

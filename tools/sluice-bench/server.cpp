@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "haproxy.hpp"
+#include "measure.hpp"
 #include "nginx.hpp"
 
 namespace bench {
@@ -44,10 +45,20 @@ std::string refusal_in(const std::string& line, const std::string& peer) {
   return line.starts_with(before) ? line.substr(before.size()) : peer + " did not start";
 }
 
+// By the engine's own counters; nothing without a ring.
+std::optional<double> enters_per_mib(const nlohmann::json& counters) {
+  const auto count = [&counters](const char* name) { return counters.value(name, 0.0); };
+  const double bytes = count("sluice.receive.bytes") + count("sluice.send.bytes");
+  const double enters = count("sluice.ring.enters");
+  if (enters == 0 || bytes == 0) return std::nullopt;
+  return enters / (bytes / bytes_per_mib);
+}
+
 std::optional<claim> claim_of_serve(const std::string& printed) {
   const auto all = nlohmann::json::parse(printed, nullptr, false);
   if (!all.is_object() || !all.contains("copies")) return std::nullopt;
-  return claim{all.value("path", ""), all.value("reason", ""), all.value("copies", 0.0)};
+  return claim{all.value("path", ""), all.value("reason", ""), all.value("copies", 0.0),
+               enters_per_mib(all.value("counters", nlohmann::json::object()))};
 }
 
 }  // namespace

@@ -46,6 +46,7 @@ struct claim {
   std::string path;
   std::string reason;
   double copies = 0;
+  std::optional<double> enters_per_mib{};  // of the engine's ring, over all its transfers
 };
 
 // How a server is to be started.

@@ -280,6 +280,13 @@ class Results(unittest.TestCase):
                 self.assertNotEqual(one['disk_mib_per_second'], 0)
             self.assertGreaterEqual(case['noise']['a_a_ratio'], 1)
 
+    def test_what_the_engine_counts_stands_beside_what_is_traced(self):
+        entered = [row['median']['enters_per_mib'] for case, row in self.ran
+                   if case == 'receive' and row['peer'] == 'serve']
+        self.assertTrue(entered)
+        for enters in entered:
+            self.assertTrue(enters is None or enters > 0)
+
     def test_receipts_say_what_was_forced(self):
         for case, row in self.ran:
             if case == 'receive' and row['peer'] == 'serve':

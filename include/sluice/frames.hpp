@@ -80,7 +80,8 @@ enum class frame_mode : std::uint8_t {
   contiguous,  // Large receives; payloads are copied out, but for the rest of one cut off.
   two_step,    // A call for the head and one for the payload; nothing is copied.
   // A receive that stays with the ring and takes buffers of sluice.frames.provided_bytes as bytes
-  // come; payloads are copied out. EOPNOTSUPP where no ring carries it (ring.op.recv_multishot).
+  // come; payloads are copied out. EOPNOTSUPP where no ring carries it (ring.op.recv_multishot);
+  // where the knob asks for it, contiguous then.
   multishot,
   automatic,  // By what the peer sends, see sluice.frames.* .
 };
@@ -116,8 +117,8 @@ struct frame_stats {
 // it. It is the only one to receive from the stream from its first next() on.
 class SLUICE_API frame_receiver {
  public:
-  // `from` must stay where it is and outlive the receiver. A protocol out of its ranges makes every
-  // next() yield EINVAL.
+  // `from` must stay where it is, open, and outlive the receiver. A protocol out of its ranges
+  // makes every next() yield EINVAL.
   frame_receiver(engine& on, stream& from, const frame_protocol& protocol,
                  const frame_options& options = {});
   frame_receiver(frame_receiver&&) noexcept;

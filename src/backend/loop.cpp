@@ -139,7 +139,7 @@ void loop::stage() {
     op& o = staged_.front();
     staged_.pop_front();
     if (hand_over(o, guard)) continue;
-    (o.request.kind == op_kind::poll ? refused_polls_ : refused_).push_back(o);
+    (only_waits(o.request) ? refused_polls_ : refused_).push_back(o);
   }
 }
 

@@ -156,7 +156,7 @@ std::size_t ring_backend::polls_max() const {
 }
 
 bool ring_backend::has_room(const op& o) const {
-  if (o.request.kind == op_kind::poll && polls_in_flight_ >= polls_max()) return false;
+  if (only_waits(o.request) && polls_in_flight_ >= polls_max()) return false;
   return in_flight_ + completions_of(o) + cancels_in_flight_ + completion_reserve <=
          ring_.completion_entries();
 }
@@ -184,7 +184,7 @@ bool ring_backend::start(op& o) {
   if (route == op_route::ring_thread) sqe->flags |= IOSQE_ASYNC;
   io_uring_sqe_set_data64(sqe, reinterpret_cast<std::uint64_t>(&o));
   in_flight_ += completions_of(o);
-  if (o.request.kind == op_kind::poll) ++polls_in_flight_;
+  if (only_waits(o.request)) ++polls_in_flight_;
   return true;
 }
 
@@ -280,6 +280,9 @@ void ring_backend::answer(std::uint64_t user_data, int result, unsigned flags, o
 // Every answer of a multishot receive that brings bytes uses up a buffer, so that the buffers bound
 // how many are there at a time.
 int ring_backend::register_buffers(unsigned short group, kernel::buffer_ring& buffers) {
+  if (in_flight_ + buffers.buffers() + cancels_in_flight_ + completion_reserve >
+      ring_.completion_entries())
+    return ENOBUFS;
   const int refusal = ring_.register_buffers(group, buffers);
   if (refusal == 0) in_flight_ += buffers.buffers();
   return refusal;
@@ -307,7 +310,7 @@ void ring_backend::answer_op(op& o, int result, unsigned flags, op_list& answere
     o.result = result;
     in_flight_ -= o.holds_memory ? 1 : completions_of(o);
   }
-  if (o.request.kind == op_kind::poll) --polls_in_flight_;
+  if (only_waits(o.request)) --polls_in_flight_;
   o.link.unlink();  // from cancels_, if it was faster; from `answered`, when both came at once
   answered.push_back(o);
 }

@@ -51,9 +51,9 @@ class ring_backend final : public backend {
   // Fixed buffers, see kernel::ring; an errno, 0 when done.
   int open_buffer_table(unsigned slots) { return ring_.open_buffer_table(slots); }
   int register_buffer(unsigned slot, iovec range) { return ring_.register_buffer(slot, range); }
-  // Provided buffers, see kernel::ring; at most buffers_max() of them, because room is kept in the
-  // completion queue for an answer with each.
-  [[nodiscard]] std::size_t buffers_max() const { return ring_.completion_entries() / 8; }
+  // Provided buffers, see kernel::ring, ENOBUFS while there is no room for them; at most
+  // buffers_max() of them, because room is kept in the completion queue for an answer with each.
+  [[nodiscard]] std::size_t buffers_max() const { return ring_.completion_entries() / 16; }
   int register_buffers(unsigned short group, kernel::buffer_ring& buffers);
   void unregister_buffers(unsigned short group, const kernel::buffer_ring& buffers);
 

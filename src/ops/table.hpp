@@ -60,6 +60,11 @@ struct op_row {
   return r.kind == op_kind::sendfile || (r.kind == op_kind::splice && !r.to_own_pipe);
 }
 
+// It waits for a peer, perhaps for ever, and must not keep those from working that end in time.
+[[nodiscard]] inline bool only_waits(const op_request& r) {
+  return r.kind == op_kind::poll || r.kind == op_kind::recv_multishot;
+}
+
 // function(context) on a worker thread; its result is what it returns: >= 0 or -errno.
 [[nodiscard]] inline op_request call_of(std::int64_t (*function)(void*), void* context) {
   op_request request;

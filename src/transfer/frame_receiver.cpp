@@ -63,15 +63,14 @@ struct frame_receiver::state {
       : core(on),
         from(source),
         protocol_is_valid(valid(protocol)),
+        wants_multishot(options.mode == frame_mode::multishot),
         assembler(usable(protocol), on.values().frames, options.mode, on.blocks().block_bytes()),
         idle(std::chrono::milliseconds(on.values().frames.idle_ms)),
         waits(wait()) {
-    if (!assembler.multishot()) return;
-    if (on.provided() != nullptr) {
+    if (assembler.multishot() && on.provided() != nullptr) {
       armed = armed_receive::make(on);
-    } else {
-      tell_finally(EOPNOTSUPP, "recv",
-                   "multishot: only by a ring that carries ring.op.recv_multishot");
+    } else if (wants_multishot) {
+      tell_finally(EOPNOTSUPP, "recv", "multishot: no ring here carries ring.op.recv_multishot");
     }
   }
 
@@ -81,6 +80,7 @@ struct frame_receiver::state {
   engine_core& core;
   stream& from;
   const bool protocol_is_valid;
+  const bool wants_multishot;  // and nothing else will do
   // The stream.
   frame_assembler assembler;
   frame_assembler::step found = frame_assembler::step::bytes;  // by the last try_next
@@ -278,16 +278,26 @@ frame_receiver::state::heard frame_receiver::state::listen() {
   if (const auto how = armed->ended()) return end_armed(*how);
   const int refusal = armed->arm(from.fd());
   if (refusal == ENOBUFS) return heard::no_buffer;
+  if (silent) assembler.release();
   if (refusal == 0) return heard::nothing;
   tell_finally(refusal, "recv", "multishot");
   return heard::verdict;
 }
 
-// Ended by itself (ECANCELED: its user was slow) and with bytes, it is posted again.
+// Ended by itself (ECANCELED: its user was slow) and with bytes, it is posted again. It has no
+// deadline: an ETIMEDOUT is the socket's.
 frame_receiver::state::heard frame_receiver::state::end_armed(const result<std::size_t>& how) {
-  if (how ? *how > 0 : how.error().code == ECANCELED) return heard::bytes;
-  if (!how && how.error().code == ENOBUFS) return heard::no_buffer;
-  return absorb(0, how) ? heard::verdict : heard::bytes;
+  if (how && *how > 0) return heard::bytes;
+  if (how) return absorb(0, how) ? heard::verdict : heard::bytes;
+  const int code = how.error().code;
+  if (code == ECANCELED) return heard::bytes;
+  if (code == ENOBUFS) return heard::no_buffer;
+  if (code == EINVAL && !wants_multishot) {  // before Linux 6.0
+    armed.reset();
+    return heard::no_buffer;
+  }
+  failure = {code, "recv", "frame_receiver"};  // told by try_next
+  return heard::bytes;
 }
 
 // A wait for the armed receive ended without it. True: `out` says why; false: go on.
@@ -296,14 +306,11 @@ bool frame_receiver::state::bear_silence() {
     tell(ECANCELED, "recv");
     return true;
   }
-  if (deadline_ns != 0 && kernel::now_ns() >= deadline_ns) {
-    tell(ETIMEDOUT, "recv");
-    return true;
-  }
   silent = true;
-  assembler.release();
   core.counters().frames.released.add();
-  return false;
+  if (deadline_ns == 0 || kernel::now_ns() < deadline_ns) return false;
+  tell(ETIMEDOUT, "recv");
+  return true;
 }
 
 // Runs while next() is awaited. Nobody waits for memory while he holds what others wait for: the
@@ -323,7 +330,10 @@ pump frame_receiver::state::wait() {
         co_await hand_over{*this};
       } else if (what == heard::nothing) {
         const bool spoke = co_await armed->heard_within(silent ? left() : until_idle());
-        if (!spoke && bear_silence()) co_await hand_over{*this};
+        if (!spoke && bear_silence()) {
+          assembler.release();
+          co_await hand_over{*this};
+        }
       }
       continue;
     }
@@ -340,6 +350,7 @@ pump frame_receiver::state::wait() {
       }
       continue;
     }
+    if (armed) armed->calm();
     const memory lacks = block_first ? memory::block : assembler.lacking();
     lease buffer = lacks == memory::buffer || lacks == memory::larger_buffer
                        ? try_buffer(lacks == memory::buffer)

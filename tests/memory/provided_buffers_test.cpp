@@ -76,7 +76,7 @@ TEST_CASE("a quarter of the pool at most, one block at least, none of its last h
 }
 
 TEST_CASE("no more buffers than the completion queue has room for") {
-  rig r(16, 16);
+  rig r(16, 32);
   provided_buffers buffers(*r.ring, *r.pool, 4 * block_bytes);
   CHECK(r.ring->buffers_max() == 2);
   CHECK(buffers.join() == 0);

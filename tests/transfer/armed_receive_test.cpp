@@ -102,6 +102,35 @@ TEST_CASE("the knob asks for it as the option does") {
   CHECK(by_knob.stats().copied_bytes == 5000);
 }
 
+TEST_CASE("where no ring carries it, the knob has frames received contiguously") {
+  engine_fixture f("pool", {{"sluice.frames.mode", "multishot"}});
+  stream_pair pair = stream_pair::tcp();
+  stream from = adopt(*f, pair.take_ours());
+  frame_receiver frames(*f, from, support::framed::protocol());
+  const framed_stream sent = pieces(1, 1, 5000);
+  support::send_all(pair.theirs(), sent.bytes());
+  CHECK(f.run(next_of(frames))->payload.size() == 5000);
+  CHECK(frames.stats().mode == frame_mode::contiguous);
+}
+
+TEST_CASE("a silent peer holds nothing after a receive by hand, whatever the time limit") {
+  engine_fixture f("ring",
+                   {{"sluice.frames.provided_bytes", "64K"}, {"sluice.frames.idle_ms", "5"}});
+  framed_peer slow(*f);
+  framed_peer other(*f);
+  const framed_stream sent = pieces(5, 2, 16'384);
+  support::send_all(slow.pair.theirs(), sent.bytes().first(20'000));
+  CHECK(f.run(next_of(slow.frames))->payload.size() == 16'384);
+  support::send_all(slow.pair.theirs(), sent.bytes().subspan(20'000));
+  turns(f, 20);
+  // The one buffer is taken.
+  support::send_all(other.pair.theirs(), sent.bytes());
+  for (int i = 0; i < 2; ++i) CHECK(f.run(next_of(other.frames))->payload.size() == 16'384);
+  const std::uint64_t held = f.counter("sluice.memory.leases_in_use");
+  for (int i = 0; i < 3; ++i) CHECK(f.run(next_of(other.frames, 3ms)).error().code == ETIMEDOUT);
+  CHECK(f.counter("sluice.memory.leases_in_use") < held);
+}
+
 TEST_CASE("what comes between two calls is received before the second") {
   engine_fixture f("ring");
   framed_peer l(*f);

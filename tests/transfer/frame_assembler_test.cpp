@@ -79,7 +79,18 @@ class feeder {
     assembler_.give_block(std::move(block));
     return true;
   }
+  // What came before lies in memory that is somebody else's by now.
+  bool feed_chunk(std::size_t most) {
+    assembler_.keep();
+    std::ranges::fill(chunk_, std::byte{0xdd});
+    const std::size_t count = std::min({chunk_.size(), most, bytes_.size() - fed_});
+    std::memcpy(chunk_.data(), bytes_.data() + fed_, count);
+    assembler_.feed(std::span(chunk_).first(count));
+    fed_ += count;
+    return count > 0;
+  }
   bool feed(std::size_t most) {
+    if (assembler_.multishot()) return feed_chunk(most);
     switch (assembler_.lacking()) {
       case frame_assembler::memory::block: return give_block();
       case frame_assembler::memory::buffer:
@@ -108,11 +119,12 @@ class feeder {
   pools& memory_;
   std::span<const std::byte> bytes_;
   std::size_t fed_ = 0;
+  std::vector<std::byte> chunk_ = std::vector<std::byte>(5000);
   frame_assembler assembler_;
 };
 
 constexpr frame_mode modes[] = {frame_mode::scatter, frame_mode::contiguous, frame_mode::two_step,
-                                frame_mode::automatic};
+                                frame_mode::multishot, frame_mode::automatic};
 
 template <class Cut>
 void check_stream(const framed_stream& stream, frame_mode mode, Cut cut) {

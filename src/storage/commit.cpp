@@ -1,10 +1,14 @@
 #include "storage/commit.hpp"
 
-#include <algorithm>
-#include <cerrno>
+#include <fcntl.h>
 
+#include <cerrno>
+#include <optional>
+
+#include "ops/table.hpp"
 #include "storage/committer.hpp"
 #include "storage/file_state.hpp"
+#include "storage/new_directories.hpp"
 
 namespace sluice {
 
@@ -69,13 +73,53 @@ task<result<void>> sync_directory(engine_core& core, int directory_fd,
   const result<kernel::inode_info> inode = kernel::inode_of(directory_fd);
   if (!inode) co_return std::unexpected(inode.error());
   committer& with = committer_of(core);
-  losses_before = std::max(losses_before, with.cleared_losses());
   committer::turn_await turn(with, {lane_kind::directory, inode->device, inode->inode});
   turn.wait.fd = directory_fd;
   const result<void> synced = verdict_on_sync(co_await turn, "fsync of the directory");
   if (synced && with.lost_since(losses_before, inode->device)) {
     co_return fail(code::durability_unknown, "fsync of the directory", "another was told");
   }
+  co_return synced;
+}
+
+namespace {
+
+struct parent_of {
+  int directory_fd;
+  int flags;
+};
+
+// On a worker: 0 and up is a descriptor.
+std::int64_t open_parent(void* context) {
+  const auto& of = *static_cast<parent_of*>(context);
+  const int fd = ::openat(of.directory_fd, "..", of.flags | O_DIRECTORY | O_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
+task<result<kernel::unique_fd>> parent(engine_core& core, int directory_fd, int flags) {
+  parent_of wanted{directory_fd, flags};
+  op_await opening(core.loop(), call_of(open_parent, &wanted));
+  const result<std::size_t> opened = co_await opening;
+  if (!opened) co_return fail(opened.error().code, "open", "parent of a new directory");
+  co_return kernel::unique_fd(static_cast<int>(*opened));
+}
+
+}  // namespace
+
+// First without the permission to read it, which only the sync needs.
+task<result<void>> keep_directory(engine_core& core, int directory_fd) {
+  new_directories& fresh = new_directories::of_process();
+  const result<kernel::unique_fd> above = co_await parent(core, directory_fd, O_PATH);
+  if (!above) co_return std::unexpected(above.error());
+  const result<kernel::inode_info> inode = kernel::inode_of(above->get());
+  if (!inode) co_return std::unexpected(inode.error());
+  const std::optional<std::uint64_t> begun = fresh.unsynced_in(*inode);
+  if (!begun) co_return result<void>{};
+  const result<kernel::unique_fd> readable = co_await parent(core, directory_fd, O_RDONLY);
+  if (!readable) co_return std::unexpected(readable.error());
+  const result<void> synced =
+      co_await sync_directory(core, readable->get(), committer_of(core).cleared_losses());
+  if (synced) fresh.synced(*inode, *begun);
   co_return synced;
 }
 

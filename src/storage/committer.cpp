@@ -60,6 +60,17 @@ committer::solo::~solo() {
   if (in_.solos == 0 && held_back != on_.lanes_.end()) held_back->second.resume();
 }
 
+committer::solo_directory* committer::solos_in(int directory_fd) {
+  if (solos_ == 0) return nullptr;
+  const result<kernel::inode_info> inode = kernel::inode_of(directory_fd);
+  if (!inode) return nullptr;
+  const lane_key wanted{lane_kind::directory, inode->device, inode->inode};
+  for (solo_directory& d : solo_directories_) {
+    if (d.solos > 0 && d.key == wanted) return &d;
+  }
+  return nullptr;
+}
+
 committer::solo_directory& committer::entered(const lane_key& key) {
   solo_directory* free = nullptr;
   for (solo_directory& d : solo_directories_) {

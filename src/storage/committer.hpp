@@ -95,6 +95,9 @@ class committer final : public engine_part, private lane_host {
   // under way, and a hand-over from lane to lane costs each more than sharing saves. At most
   // `workers` of them: a disk that hangs must leave some for others.
   [[nodiscard]] bool is_for_solo(std::uint64_t workers) const;
+  // Those of a directory, or null. None begins while a lane has work, so whoever waits in one need
+  // not ask again; what this points to stays, though perhaps for another directory.
+  [[nodiscard]] solo_directory* solos_in(int directory_fd);
   // What a sync said: counts it, and distrusts its filesystem when it was lost.
   void note_sync(int fd, std::int64_t outcome);
 

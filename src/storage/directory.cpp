@@ -2,6 +2,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "ops/table.hpp"
@@ -11,6 +13,7 @@
 #include "storage/commit.hpp"
 #include "storage/committer.hpp"
 #include "storage/file_state.hpp"
+#include "storage/new_directories.hpp"
 
 namespace sluice {
 namespace {
@@ -29,14 +32,18 @@ split_path split(const std::string& path) {
   return {path.substr(0, slash), path.substr(slash + 1)};
 }
 
-task<result<void>> make_directory(engine_core& core, int parent_fd, const std::string& name) {
+// Whoever finds it from now on has to see to its name himself, until the parent was synced.
+task<result<void>> make_directory(engine_core& core, int parent_fd,
+                                  const kernel::inode_info& parent, const std::string& name) {
   op_request request;
   request.kind = op_kind::mkdirat;
   request.fd = parent_fd;
   request.path = name.c_str();
   request.length = directory_mode;
+  new_directories::of_process().begin(parent);
   op_await making(core.loop(), request);
   const result<std::size_t> made = co_await making;
+  new_directories::of_process().end(parent);
   if (!made && made.error().code != EEXIST)
     co_return fail(made.error().code, "mkdirat", "parent directory");
   co_return result<void>{};
@@ -55,17 +62,21 @@ task<result<void>> sync_change(engine_core& core, int directory_fd, std::uint64_
 // who made it is still to come.
 task<result<kernel::unique_fd>> enter_or_make(engine_core& core, int parent_fd, std::string name) {
   const std::uint64_t losses_before = committer_of(core).losses();
+  const result<kernel::inode_info> parent = kernel::inode_of(parent_fd);
+  if (!parent) co_return std::unexpected(parent.error());
   result<kernel::unique_fd> there = co_await open_beneath(core, parent_fd, name, directory_flags);
   if (!there) {
     if (there.error().code != ENOENT) co_return there;
-    const result<void> made = co_await make_directory(core, parent_fd, name);
+    const result<void> made = co_await make_directory(core, parent_fd, *parent, name);
     if (!made) co_return std::unexpected(made.error());
     there = co_await open_beneath(core, parent_fd, name, directory_flags);
     if (!there) co_return there;
   }
+  const std::optional<std::uint64_t> begun = new_directories::of_process().unsynced_in(*parent);
   const result<void> synced =
       co_await sync_change(core, parent_fd, losses_before, "parent directory");
   if (!synced) co_return std::unexpected(synced.error());
+  if (begun) new_directories::of_process().synced(*parent, *begun);
   co_return there;
 }
 
@@ -170,6 +181,9 @@ task<result<void>> directory::remove(std::string path) {
                                  "remove: the name is gone");
 }
 
-task<result<void>> directory::sync() { return sync_directory(*core_, fd_, losses_before_); }
+task<result<void>> directory::sync() {
+  const std::uint64_t forgiven = committer_of(*core_).cleared_losses();
+  return sync_directory(*core_, fd_, std::max(losses_before_, forgiven));
+}
 
 }  // namespace sluice

@@ -16,6 +16,7 @@
 #include "storage/committer.hpp"
 #include "storage/file_state.hpp"
 #include "storage/naming.hpp"
+#include "storage/new_directories.hpp"
 
 namespace sluice {
 namespace {
@@ -143,18 +144,31 @@ task<result<void>> publish_solo(file_state& state, int directory_fd, const std::
   co_return published_solo(state, all, directory_fd, directory_inode->device);
 }
 
-int name_one(void* subject) { return name_file(*static_cast<naming*>(subject)); }
+// A name to be given by the worker of a naming lane.
+struct lane_naming {
+  naming name;
+  committer::solo_directory* beside = nullptr;  // solos under way there, or null
+};
+
+// In turn with the solos: a name given while one of them syncs can hide that sync's error.
+int name_one(void* subject) {
+  auto& n = *static_cast<lane_naming*>(subject);
+  if (n.beside == nullptr) return name_file(n.name);
+  const std::lock_guard turn(n.beside->one_at_a_time);
+  return name_file(n.name);
+}
 
 task<result<void>> give_name(file_state& state, int directory_fd, const std::string& name,
                              const publish_options& options, std::uint64_t device) {
-  naming wanted = naming_of(state, directory_fd, name, options.existing);
-  if (options.wanted == durability::stored) wanted.when = options.when;  // else with its data
+  lane_naming wanted{naming_of(state, directory_fd, name, options.existing),
+                     committer_of(state.core).solos_in(directory_fd)};
+  if (options.wanted == durability::stored) wanted.name.when = options.when;  // else with its data
   committer::turn_await turn(committer_of(state.core), {lane_kind::naming, device, 0});
   turn.wait.serve = name_one;
   turn.wait.subject = &wanted;
   const std::int64_t outcome = co_await turn;
-  take_back(state, wanted);
-  co_return named(state, wanted, static_cast<int>(-outcome));
+  take_back(state, wanted.name);
+  co_return named(state, wanted.name, static_cast<int>(-outcome));
 }
 
 // What can be said before anything is done.
@@ -183,6 +197,10 @@ task<result<void>> publish(file& of, directory& in, std::string last_name,
   const result<void> sound = check(state, last_name, *inode);
   if (!sound) co_return sound;
   const bool durable = options.wanted == durability::durable;
+  if (durable && new_directories::of_process().any()) {
+    const result<void> kept = co_await keep_directory(state.core, in.fd());
+    if (!kept) co_return kept;
+  }
   const std::uint64_t workers = state.core.values().pool.threads / 2;
   // A large one may take long to sync, and the lane of the directory waits for the solos in it.
   const bool small = inode->bytes < state.core.values().commit.bytes_max;
@@ -193,10 +211,11 @@ task<result<void>> publish(file& of, directory& in, std::string last_name,
     const result<void> committed = co_await commit_to_publish(state, *inode, options.when);
     if (!committed) co_return committed;
   }
+  const std::uint64_t losses_before = committer_of(state.core).losses();
   const result<void> has_name =
       co_await give_name(state, in.fd(), last_name, options, inode->device);
   if (!has_name || !durable) co_return has_name;
-  co_return named_and_synced(co_await in.sync());
+  co_return named_and_synced(co_await sync_directory(state.core, in.fd(), losses_before));
 }
 
 }  // namespace sluice

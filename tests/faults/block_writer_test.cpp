@@ -54,8 +54,8 @@ class writing_world : public conformance::world {
     REQUIRE(made.has_value());
     return std::move(*made);
   }
-  sluice::result<block_writer> open(sluice::file& into) {
-    const sluice::block_writer_options options{.merge_bytes = block_bytes, .access = access_};
+  sluice::result<block_writer> open(sluice::file& into, std::uint64_t merge_bytes = block_bytes) {
+    const sluice::block_writer_options options{.merge_bytes = merge_bytes, .access = access_};
     const auto opening =
         [](sluice::file& f,
            sluice::block_writer_options o) -> sluice::task<sluice::result<block_writer>> {
@@ -63,8 +63,8 @@ class writing_world : public conformance::world {
     };
     return run(opening(into, options));
   }
-  block_writer writer_of(sluice::file& into) {
-    sluice::result<block_writer> made = open(into);
+  block_writer writer_of(sluice::file& into, std::uint64_t merge_bytes = block_bytes) {
+    sluice::result<block_writer> made = open(into, merge_bytes);
     REQUIRE(made.has_value());
     return std::move(*made);
   }
@@ -88,6 +88,10 @@ class writing_world : public conformance::world {
     co_return done ? 0 : done.error().code;
   }
   int flush(block_writer& w) { return run(flushed(w, 0, sluice::op_no_offset)); }
+  static sluice::task<int> committed(block_writer& w) {
+    const sluice::result<void> done = co_await w.commit();
+    co_return done ? 0 : done.error().code;
+  }
 
  private:
   block_access access_;
@@ -160,6 +164,23 @@ TEST_CASE("what a failed writer has dropped is not published while that writer i
   });
 }
 
+TEST_CASE("a commit over a sync that fails is durability_unknown, now and at every later commit") {
+  in_every_carriage({}, [](support::fault_fs& disk, writing_world& w, const carriage&) {
+    for (const int error : errors) {
+      CAPTURE(error);
+      disk.orders().reset();
+      disk.orders().fail(request_kind::sync, 1, error);
+      sluice::file into = w.create(w.at("file"));
+      block_writer writer = w.writer_of(into);
+      w.post_all(writer);
+      CHECK(w.run(writing_world::committed(writer)) == sluice::code::durability_unknown);
+      CHECK(w.run(writing_world::committed(writer)) == sluice::code::durability_unknown);
+      CHECK(disk.orders().of(request_kind::sync).seen == 1);
+      CHECK(w.engine().clear_suspects() == 1);
+    }
+  });
+}
+
 TEST_CASE("a disk that fails from some write on fails the writer once") {
   in_every_carriage({}, [](support::fault_fs& disk, writing_world& w, const carriage&) {
     disk.orders().reset();
@@ -177,17 +198,24 @@ TEST_CASE("the file is byte-exact when every second write is cut to any size") {
   const support::fault_fs_options options{.direct_io = true, .wait_for_direct = true};
   in_every_carriage(options, [](support::fault_fs& disk, writing_world& w, const carriage& c) {
     if (c.backend == "ring" && c.access == block_access::automatic) return;
-    for (const std::uint32_t short_bytes : {1U, 511U, 4096U, 4097U, 65'535U}) {
-      CAPTURE(short_bytes);
-      disk.orders().reset();
-      disk.orders().short_bytes = short_bytes;
-      disk.orders().short_every = 2;
-      sluice::file into = w.create(w.at("file"));
-      block_writer writer = w.writer_of(into);
-      w.post_all(writer);
-      CHECK(w.flush(writer) == 0);
-      CHECK(is_whole(w.at("file")));
-      CHECK(disk.orders().shortened.load() > 0);
+    // Writes of a block each, and of four merged: those end inside one of their vectors.
+    for (const std::uint64_t merge_bytes : {block_bytes, 4 * block_bytes}) {
+      const std::uint64_t merged_before = w.counter("sluice.write.merged");
+      for (const std::uint32_t short_bytes : {1U, 511U, 4096U, 4097U, 65'535U, 100'001U}) {
+        if (short_bytes >= merge_bytes) continue;
+        CAPTURE(merge_bytes);
+        CAPTURE(short_bytes);
+        disk.orders().reset();
+        disk.orders().short_bytes = short_bytes;
+        disk.orders().short_every = 2;
+        sluice::file into = w.create(w.at("file"));
+        block_writer writer = w.writer_of(into, merge_bytes);
+        w.post_all(writer);
+        CHECK(w.flush(writer) == 0);
+        CHECK(is_whole(w.at("file")));
+        CHECK(disk.orders().shortened.load() > 0);
+      }
+      CHECK((w.counter("sluice.write.merged") > merged_before) == (merge_bytes > block_bytes));
     }
   });
 }

@@ -209,6 +209,114 @@ TEST_CASE("a failed sync of the directory: durability_unknown, and the name show
   });
 }
 
+namespace {
+
+sluice::task<int> enter_fresh(sluice::engine& e, std::string folder, sluice::make_parents make) {
+  sluice::result<sluice::directory> root = co_await sluice::directory::open(e, folder);
+  if (!root) co_return root.error().code;
+  const sluice::result<sluice::directory> made = co_await root->open_directory("fresh", make);
+  co_return made ? 0 : made.error().code;
+}
+
+sluice::task<int> publish_in_fresh(sluice::engine& e, std::string folder) {
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder + "/fresh");
+  if (!in) co_return in.error().code;
+  sluice::result<sluice::file> made = co_await in->create();
+  if (!made) co_return made.error().code;
+  const sluice::result<void> published = co_await sluice::publish(*made, *in, "name");
+  co_return published ? 0 : published.error().code;
+}
+
+}  // namespace
+
+TEST_CASE("who publishes in a directory that its maker could not sync syncs its name himself") {
+  on_fault_fs({}, [](support::fault_fs& disk) {
+    for (const way& how : every_way({"copy"})) {
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      const std::string folder = w.folder().path().string();
+      const auto syncs = [&] { return disk.orders().of(request_kind::sync_directory).seen.load(); };
+      disk.orders().reset();
+      disk.orders().fail(request_kind::sync_directory, 1, EIO);
+      CHECK(w.run(enter_fresh(w.engine(), folder, sluice::make_parents::yes)) ==
+            code::durability_unknown);
+      CHECK(w.engine().clear_suspects() == 1);
+      // Another failure is his, too, and nothing has the name then.
+      disk.orders().fail(request_kind::sync_directory, 2, EIO);
+      CHECK(w.run(publish_in_fresh(w.engine(), folder)) == code::durability_unknown);
+      CHECK_FALSE(std::filesystem::exists(folder + "/fresh/name"));
+      CHECK(syncs() == 2);
+      CHECK(w.engine().clear_suspects() == 1);
+      CHECK(w.run(publish_in_fresh(w.engine(), folder)) == 0);
+      CHECK(syncs() == 4);  // of the parent, and of the directory
+      CHECK(w.run(publish_in_fresh(w.engine(), folder)) == 0);
+      CHECK(syncs() == 5);  // the parent is known to be synced now
+      std::filesystem::remove_all(folder + "/fresh");
+    }
+  });
+}
+
+namespace {
+
+constexpr std::size_t publishers = 6;
+
+// Publishes at once; 0 or what each was told.
+std::vector<int> publish_together(disk_world& w) {
+  std::vector<int> codes;
+  const std::string folder = w.folder().path().string();
+  for (std::size_t i = 0; i < publishers; ++i) {
+    const auto one = [](sluice::engine& e, std::string in, std::string name,
+                        std::vector<int>& told) -> sluice::task<void> {
+      sluice::result<sluice::directory> root = co_await sluice::directory::open(e, in);
+      REQUIRE(root.has_value());
+      sluice::result<sluice::file> made = co_await root->create();
+      if (made) {
+        const sluice::result<void> published = co_await sluice::publish(*made, *root, name);
+        told.push_back(published ? 0 : published.error().code);
+      } else {
+        told.push_back(made.error().code);
+      }
+    };
+    w.engine().spawn(one(w.engine(), folder, "name-" + std::to_string(i), codes));
+  }
+  w.until([&codes] { return codes.size() == publishers; });
+  return codes;
+}
+
+// Whichever of so many syncs fails: somebody is told, and whoever is told yes has a name.
+void fail_each_sync(disk_world& w, support::fault_fs& disk, request_kind kind) {
+  for (std::uint64_t k = 1; k <= publishers; ++k) {
+    for (const int error : {EIO, ENOSPC}) {
+      CAPTURE(k);
+      CAPTURE(error);
+      disk.orders().reset();
+      disk.orders().fail(kind, k, error);
+      const std::vector<int> codes = publish_together(w);
+      const bool failed = disk.orders().of(kind).seen >= k;
+      const auto yes = static_cast<std::size_t>(std::ranges::count(codes, 0));
+      CHECK((yes < publishers) == failed);
+      CHECK(std::ranges::count(codes, code::durability_unknown) >= (failed ? 1 : 0));
+      CHECK(w.names().size() >= yes);
+      CHECK(w.engine().clear_suspects() == (failed ? 1U : 0U));
+      for (const std::string& name : w.names()) std::filesystem::remove(w.at(name));
+      w.settle();
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("whichever sync of several publishers fails, those it was for are told") {
+  on_fault_fs({}, [](support::fault_fs& disk) {
+    for (const way& how : every_way({"copy"})) {
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      fail_each_sync(w, disk, request_kind::sync);
+      fail_each_sync(w, disk, request_kind::sync_directory);
+    }
+  });
+}
+
 TEST_CASE("a write that fails behind the page cache is durability_unknown at the sync") {
   on_fault_fs({.writeback = true}, [](support::fault_fs& disk) {
     for (const way& how : every_way({"copy"})) {

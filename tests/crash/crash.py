@@ -82,7 +82,7 @@ def run_trial(programs, workload, states, keep):
     folder = tempfile.mkdtemp(prefix='sluice-crash-', dir=scratch_folder())
     try:
         trial.need_for(workload.filesystem)
-        outcome, wrong = trial.try_out(programs, workload, folder, states)
+        outcome, wrong, notes = trial.try_out(programs, workload, folder, states)
         if wrong and keep:
             wrong += f'\nkept in {keep_files(folder, keep, workload)}'
     except machine.CannotRun as reason:
@@ -93,6 +93,8 @@ def run_trial(programs, workload, states, keep):
     figures = (f'{outcome.acknowledged} acknowledged, {outcome.flushes} flushes, '
                f'{outcome.states} states, {len(outcome.wrong)} broken promises, '
                f'{time.monotonic() - began:.1f} s')
+    for note in notes:
+        print(f'{workload}: {note}')
     print(f'FAILED {workload} ({figures}):\n{wrong}' if wrong else f'passed {workload} ({figures})',
           flush=True)
     return 'failed' if wrong else 'passed'

@@ -154,7 +154,7 @@ def logged_disk(program, folder, size):
 
 
 def run(*command, timeout=WAIT_S):
-    """Runs a program; its output is shown when it fails."""
+    """Runs a program and gives its output, which is shown when it fails."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False,
                           preexec_fn=die_with_parent)
@@ -162,3 +162,4 @@ def run(*command, timeout=WAIT_S):
         raise CannotRun(done.stdout.strip().rpartition('skipped: ')[2])
     if done.returncode != 0:
         raise RuntimeError(f'{command[0]} ended with {done.returncode}: {done.stdout.strip()}')
+    return done.stdout

@@ -75,7 +75,7 @@ def need_for(filesystem):
 
 
 def record(programs, workload, folder):
-    """Runs the workload on a fresh disk; (path of the block log, path of the journal)."""
+    """Runs the workload on a fresh disk; (path of the block log, path of the journal, notes)."""
     kind = FILESYSTEMS[workload.filesystem]
     journal, at = os.path.join(folder, 'journal'), os.path.join(folder, 'mounted')
     os.mkdir(at)
@@ -83,10 +83,10 @@ def record(programs, workload, folder):
             machine.loop_device(disk) as device:
         machine.run(*kind.mkfs, device)
         with machine.mounted(device, at, kind.name):
-            machine.run(programs.workload, '--root', at, '--log', log, '--journal', journal,
-                        *workload.options(), timeout=300)
+            said = machine.run(programs.workload, '--root', at, '--log', log, '--journal', journal,
+                               *workload.options(), timeout=300)
     os.rmdir(at)
-    return log, journal
+    return log, journal, [line for line in said.splitlines() if line.startswith('note: ')]
 
 
 def cuts(log, promises, states, seed):
@@ -165,7 +165,7 @@ def verdict(workload, outcome):
 
 
 def try_out(programs, workload, folder, states=0):
-    """Records and replays; (outcome, verdict)."""
-    log, journal = record(programs, workload, folder)
+    """Records and replays; (outcome, verdict, notes)."""
+    log, journal, notes = record(programs, workload, folder)
     outcome = replay(workload, log, journal, folder, states)
-    return outcome, verdict(workload, outcome)
+    return outcome, verdict(workload, outcome), notes

@@ -24,6 +24,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -204,8 +205,20 @@ sluice::task<void> work(plan& p, std::vector<owned_name> names, std::uint64_t se
   }
 }
 
+// With grouping=filesystem, what is tried is that grouping, or else the engine has said why not.
+void check_grouping(const sluice::engine& engine, const std::string& refusal) {
+  if (need(engine.settings().get("sluice.commit.grouping")) != "filesystem") return;
+  if (engine.counters().get("sluice.commit.filesystem_syncs").value() > 0) return;
+  if (refusal.empty()) throw std::runtime_error("grouping=filesystem, and syncfs was never used");
+  std::printf("note: %s\n", refusal.c_str());
+}
+
 void run(const options& wanted) {
-  sluice::result<sluice::engine> made = sluice::engine::create(settings(wanted));
+  std::string refusal;
+  sluice::result<sluice::engine> made = sluice::engine::create(
+      settings(wanted), [&refusal](sluice::log_level, std::string_view text) {
+        if (text.starts_with("sluice.commit.grouping=filesystem is each here")) refusal = text;
+      });
   if (!made) throw cannot_run{sluice::describe(made.error())};
   sluice::engine& engine = *made;
   std::optional<sluice::directory> root;
@@ -232,6 +245,7 @@ void run(const options& wanted) {
   }
   engine.run();
   promises.end();
+  check_grouping(engine, refusal);
 }
 
 }  // namespace

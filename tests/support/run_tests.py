@@ -67,7 +67,7 @@ def skip_reason(record):
 
 def partly_skipped(record):
     """The reasons of what a passed test could not show here, each once."""
-    said = [line for line in output_lines(record) if line.startswith(('skip: ', 'skipped: '))]
+    said = [line for line in output_lines(record) if re.match(r'skip(ped)?\b.*: ', line)]
     return list(dict.fromkeys(line.partition(': ')[2] for line in said))
 
 

@@ -63,6 +63,10 @@ KIB = 1 << 10
 GRID_OF = ('receive', 'send')
 SIZES = (4 * KIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, GIB)
 CONNECTIONS = (1, 16, 256, 4096)
+# Of framed, in case_framed.cpp.
+FRAMED_SIZES = (KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB)
+FRAMED_CONNECTIONS = (1, 16, 256)
+FRAMED_STORAGES = ('none', 'tmpfs', 'page cache', 'direct')
 RUN_BYTES = 256 * MIB  # of one run, or one object where that is larger
 
 
@@ -70,10 +74,25 @@ def braces(shown):
     return '{' + ', '.join(shown) + '}'
 
 
+def framed_grid(case, points):
+    storages = sorted({row.get('storage') or 'none' for row in case['rows']})
+    whole = (len(FRAMED_SIZES) * len(FRAMED_CONNECTIONS) * len(FRAMED_STORAGES))
+    measured = len({(row.get('object_bytes'), row.get('connections'), row.get('storage'))
+                    for row in case['rows']})
+    return [f'Measured: payloads of {braces(sorted({shown_bytes(size) for size, _ in points}))} '
+            f'over {braces(sorted({f"{n:,}" for _, n in points}))} connections, storage '
+            f'{braces(storages)}: {measured} of the {whole} points that `sluice-bench framed` has '
+            f'without options, {braces(map(shown_bytes, FRAMED_SIZES))} x '
+            f'{braces(f"{n:,}" for n in FRAMED_CONNECTIONS)} x {braces(FRAMED_STORAGES)}, which '
+            'take some hours.', '']
+
+
 def grid(case):
     """Which points of sizes x connections were measured, and why not the others."""
     points = sorted({(row.get('object_bytes') or 0, row.get('connections') or 0)
                      for row in case['rows']})
+    if case['case'] == 'framed' and points:
+        return framed_grid(case, points)
     if case['case'] not in GRID_OF or not points:
         return []
     by_size = {}

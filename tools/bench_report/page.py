@@ -166,9 +166,12 @@ def goals_section(report, folder):
     rows = [[g.wanted, g.measured, g.verdict()] for g in goals(report)]
     if not rows:
         return []
-    why = ['What we are short of, and why: [shortfalls.md](shortfalls.md).', '']
+    beside = {'shortfalls.md': 'What we are short of, and why',
+              'improvements.md': 'What these figures had us change, before and after'}
+    links = [f'{text}: [{name}]({name}).' for name, text in beside.items()
+             if (folder / name).exists()]
     return ['## Goals', '', *table(['goal', 'measured', ''], rows), '',
-            *(why if (folder / 'shortfalls.md').exists() else [])]
+            *(line for link in links for line in (link, ''))]
 
 
 NOISE = [('A / A, throughput', 'a_a_ratio'), ('A / A, CPU of the process', 'a_a_cpu_ratio')]

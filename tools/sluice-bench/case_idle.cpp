@@ -108,13 +108,14 @@ std::expected<figures, std::string> measure(const setup& on, const pattern& payl
   if (const auto asked = load->run(each_once); !asked) return std::unexpected(asked.error());
   const double connecting = seconds_now() - start;
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
-  const memory after = memory_now(pid);
   const double idle_seconds = on.how_much == effort::tiny    ? 0.2
-                              : on.how_much == effort::quick ? 2
+                              : on.how_much == effort::quick ? 3
                                                              : 5;
   const auto cpu = process_cpu_seconds(pid);
   std::this_thread::sleep_for(std::chrono::duration<double>(idle_seconds));
   const auto used = process_cpu_seconds(pid);
+  // Now, when they have been idle for a while: what a server gives back by then it does not hold.
+  const memory after = memory_now(pid);
   figures seen;
   seen["seconds"] = idle_seconds;
   seen["idle_connections"] = connections;
@@ -163,7 +164,10 @@ outcome run_idle(const setup& on, const pattern& payload) {
                  "rss_bytes",
                  "idle_connections"};
   all.notes.emplace_back("kernel bytes: slab of the machine, both ends of each connection");
-  all.notes.emplace_back("bytes each: what they add after 512 busy connections have come and gone");
+  all.notes.emplace_back(
+      "bytes each: what they add after 512 busy connections have come and gone, when they have "
+      "said "
+      "nothing for five seconds (three with --quick)");
   const unsigned wanted = connections_wanted(on);
   const unsigned connections = connections_possible(wanted);
   if (connections < wanted) {

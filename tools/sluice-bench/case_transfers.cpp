@@ -97,6 +97,11 @@ const std::vector<way> send_ways = {
 
 const std::vector<way> durable_ways = {
     {.name = "sluice", .peer = "serve"},
+    {.name = "sluice direct",
+     .peer = "serve",
+     .kept = storage::direct,
+     .settings = {"sluice.receive.path=direct"},
+     .quick = false},
     {.name = "recv_write_threads", .peer = "recv_write_threads", .connections_max = 1024},
     {.name = "sluiced PUT", .peer = "sluiced"},
     {.name = "nginx PUT, no sync", .peer = "nginx", .durable = false},

@@ -13,6 +13,9 @@ struct span_writer::state {
     so_far.path = path::copy;
     so_far.reason = "the body comes in pieces";
     so_far.copies = 2;
+    if (refused) return;
+    // The file may have come with O_DIRECT: pieces lie anywhere, and have any length.
+    [[maybe_unused]] const int refusal = set_direct(file, false);
   }
   file_state& file;
   body_check* const check;

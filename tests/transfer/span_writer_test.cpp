@@ -117,6 +117,25 @@ sluice::task<written> write_refused(sluice::engine& e, std::filesystem::path fol
   co_return w;
 }
 
+sluice::file adopted(world& w, const std::string& name, int flags) {
+  const int fd = ::open(w.at(name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC | flags, 0600);
+  REQUIRE(fd >= 0);
+  sluice::result<sluice::file> made = sluice::file::adopt(w.engine(), fd);
+  REQUIRE(made.has_value());
+  return std::move(*made);
+}
+
+// All of `bytes` by one write, the last.
+sluice::task<sluice::result<sluice::receipt>> write_once(sluice::engine& e, sluice::file& into,
+                                                         std::span<const std::byte> bytes) {
+  sluice::span_writer writer(e, into);
+  const iovec all{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  const sluice::result<void> begun = co_await writer.write({}, {&all, 1}, sluice::body_part::last);
+  const sluice::result<sluice::receipt> done = co_await writer.finish();
+  if (!begun) co_return std::unexpected(begun.error());
+  co_return done;
+}
+
 }  // namespace
 
 TEST_CASE("pieces of any size arrive in the file one after the other") {
@@ -140,6 +159,20 @@ TEST_CASE("pieces of any size arrive in the file one after the other") {
       CHECK(done.leases_max <= 4);  // three behind the receive, and its own
       std::filesystem::remove(w.at("body"));
     }
+  }
+}
+
+TEST_CASE("a file that comes with O_DIRECT takes pieces of any size, and is left without it") {
+  for (const setting& on : every_setting()) {
+    if (!on.direct) continue;
+    CAPTURE(on.name);
+    world w(on);
+    const std::vector<std::byte> body = pattern(6, 0, 10'001);
+    sluice::file into = adopted(w, "body", O_DIRECT);
+    const auto written = w.run(write_once(w.engine(), into, std::span(body).subspan(1)));
+    CHECK(written.has_value());
+    CHECK(same_bytes(content_of(w.at("body")), std::span(body).subspan(1)));
+    CHECK((::fcntl(into.fd(), F_GETFL) & O_DIRECT) == 0);
   }
 }
 

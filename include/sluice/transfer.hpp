@@ -82,8 +82,9 @@ struct receive_options {
 // published: code::end_of_stream, code::too_slow (below sluice.receive.rate_min_bytes), ETIMEDOUT
 // (silent for sluice.receive.timeout_ms), ENOSPC, EDQUOT, EIO, ECONNRESET, ECANCELED,
 // code::path_unavailable (a forced path that cannot work here), ENOBUFS (no block became free in
-// twice that time), code::refused_by_check or whatever else the check says. While others wait for
-// blocks a peer must fill each of its own within sluice.receive.timeout_ms, or is too slow.
+// twice that time), code::refused_by_check or whatever else the check says; EBADF when either is
+// closed. While others wait for blocks a peer must fill each of its own within
+// sluice.receive.timeout_ms, or is too slow.
 // `progress`, when given, is the receipt so far, also after a failure; its `bytes` are those
 // received, a refused block included.
 [[nodiscard]] SLUICE_API task<result<receipt>> receive_to_file(stream& from, file& into,
@@ -150,13 +151,14 @@ struct send_options {
 // in spliced pages only, and of a spliced file that may change a cut that is grown over. The last
 // bytes of a splice come from memory. Other errors: EPIPE, ECONNRESET, ETIMEDOUT (nothing taken for
 // sluice.send.timeout_ms), code::too_slow, EIO, ECANCELED, ENOBUFS (no block became free in twice
-// that time), code::path_unavailable (a forced path that cannot work here). While others wait for
-// blocks a peer must take each of its own within sluice.send.timeout_ms, or is too slow. The socket
-// is non-blocking from its first splice on. Blocks sent without a copy (sluice.send.zero_copy) are
-// waited for until the peer's kernel has acknowledged them; a transfer that is cancelled, or fails
-// because of its peer, before that resets the connection, or its memory would stay with the kernel.
-// `progress`, when given, is the receipt so far, also after a failure; its `first_byte` is zero as
-// long as nothing was sent, of the head neither.
+// that time), code::path_unavailable (a forced path that cannot work here), EBADF (either is
+// closed). While others wait for blocks a peer must take each of its own within
+// sluice.send.timeout_ms, or is too slow. The socket is non-blocking from its first splice on.
+// Blocks sent without a copy (sluice.send.zero_copy) are waited for until the peer's kernel has
+// acknowledged them; a transfer that is cancelled, or fails because of its peer, before that resets
+// the connection, or its memory would stay with the kernel. `progress`, when given, is the receipt
+// so far, also after a failure; its `first_byte` is zero as long as nothing was sent, of the head
+// neither.
 [[nodiscard]] SLUICE_API task<result<receipt>> send_from_file(stream& to, file& from,
                                                               send_options options,
                                                               receipt* progress = nullptr);

@@ -386,8 +386,10 @@ int received_verdict(receiving& r, const stall_watch& watch, const result<std::s
 task<result<receipt>> receive_to_file(stream& from, file& into, receive_options options,
                                       receipt* progress) {
   receipt own;
-  receiving r{from, into.state(), options, progress != nullptr ? *progress : own};
-  r.so_far = {};
+  receipt& so_far = progress != nullptr ? *progress : own;
+  so_far = {};
+  if (!from || !into) co_return fail(EBADF, "receive_to_file", "the stream or the file is closed");
+  receiving r{from, into.state(), options, so_far};
   r.begun_ns = static_cast<std::uint64_t>(kernel::now_ns());
   if (options.prefix.size() > options.length)
     co_return fail(EINVAL, "receive_to_file", "prefix longer than length");

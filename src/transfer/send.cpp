@@ -268,6 +268,7 @@ task<int> send_message(sending& s, std::span<const std::byte> payload) {
 
 task<result<receipt>> send_from_file(stream& to, file& from, send_options options,
                                      receipt* progress) {
+  if (!to || !from) co_return fail(EBADF, "send_from_file", "the stream or the file is closed");
   sending s{to, from.state(), options, {}, options.head};
   s.begun_ns = kernel::now_ns();
   if (options.length > op_no_offset / 2 - std::min(options.offset, op_no_offset / 2)) {

@@ -1,3 +1,5 @@
+#include <cerrno>
+#include <optional>
 #include <utility>
 
 #include "core/this_scope.hpp"
@@ -9,18 +11,16 @@
 namespace sluice {
 
 struct span_writer::state {
-  state(file_state& into, body_check* by) : file(into), check(by), begun_ns(kernel::now_ns()) {
+  state(file_state* into, body_check* by) : file(into), check(by), begun_ns(kernel::now_ns()) {
     so_far.path = path::copy;
     so_far.reason = "the body comes in pieces";
     so_far.copies = 2;
-    if (refused) return;
-    // The file may have come with O_DIRECT: pieces lie anywhere, and have any length.
-    [[maybe_unused]] const int refusal = set_direct(file, false);
+    refusal = take_file();
   }
-  file_state& file;
+  file_state* const file;  // null: it is closed
   body_check* const check;
-  transfer_claim claim{file, transfer_claim::hold::alone};
-  const bool refused = !claim;
+  std::optional<transfer_claim> claim;
+  error refusal;                         // code 0: nothing is in the way
   std::unique_ptr<write_window> window;  // made with the first write, which knows its task
   receipt so_far;
   std::int64_t begun_ns;
@@ -28,6 +28,16 @@ struct span_writer::state {
 
   [[nodiscard]] std::chrono::nanoseconds elapsed() const {
     return std::chrono::nanoseconds(kernel::now_ns() - begun_ns);
+  }
+
+ private:
+  error take_file() {
+    if (file == nullptr) return {EBADF, "span_writer", "the file is closed"};
+    claim.emplace(*file, transfer_claim::hold::alone);
+    if (!*claim) return {EBUSY, "span_writer", "another transfer has the file"};
+    // It may have come with O_DIRECT: pieces lie anywhere, and have any length.
+    [[maybe_unused]] const int still_direct = set_direct(*file, false);
+    return {};
   }
 };
 
@@ -42,16 +52,16 @@ std::uint64_t bytes_of(std::span<const iovec> spans) {
 }  // namespace
 
 span_writer::span_writer(engine&, file& into, body_check* check)
-    : state_(std::make_unique<state>(into.state(), check)) {}
+    : state_(std::make_unique<state>(into ? &into.state() : nullptr, check)) {}
 
 span_writer::~span_writer() = default;
 
 task<result<void>> span_writer::write(lease block, std::span<const iovec> spans, body_part part) {
   state& s = *state_;
-  if (s.refused) co_return fail(EBUSY, "span_writer", "another transfer has the file");
+  if (s.refusal.code != 0) co_return std::unexpected(s.refusal);
   if (s.ended) co_return fail(EINVAL, "span_writer", "a write after the last part");
   if (!s.window) {
-    s.window = std::make_unique<write_window>(s.file, s.file.core.values().receive.depth,
+    s.window = std::make_unique<write_window>(*s.file, s.file->core.values().receive.depth,
                                               co_await this_scope{}, s.check);
     s.so_far.first_byte = s.elapsed();
   }
@@ -66,21 +76,21 @@ task<result<void>> span_writer::write(lease block, std::span<const iovec> spans,
 
 task<result<receipt>> span_writer::finish(receipt* progress) {
   state& s = *state_;
-  if (s.refused) co_return fail(EBUSY, "span_writer", "another transfer has the file");
+  if (s.refusal.code != 0) co_return std::unexpected(s.refusal);
   s.so_far.last_byte = s.elapsed();
   result<void> written;
   if (s.window) {
     written = co_await s.window->drained();
     s.so_far.ops = s.window->ops();
     s.so_far.stored = s.elapsed();
-    s.file.core.counters().receive.bytes.add(s.so_far.bytes);
+    s.file->core.counters().receive.bytes.add(s.so_far.bytes);
   }
-  s.claim.release();
+  s.claim.reset();
   if (progress != nullptr) *progress = s.so_far;
   if (!written) co_return std::unexpected(written.error());
   if (s.check != nullptr && !s.ended)
     co_return fail(EINVAL, "span_writer", "finish before the last part");
-  s.file.core.counters().receive.transfers_copy.add();
+  s.file->core.counters().receive.transfers_copy.add();
   co_return s.so_far;
 }
 

@@ -90,6 +90,13 @@ uploaded run_failing(world& w, const sluice::receive_options& options, Script sc
   return u;
 }
 
+sluice::file adopted(world& w, const std::string& name) {
+  const int fd = ::open(w.at(name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  sluice::result<sluice::file> made = sluice::file::adopt(w.engine(), fd);
+  REQUIRE(made.has_value());
+  return std::move(*made);
+}
+
 }  // namespace
 
 TEST_CASE("a body of any length arrives byte by byte by every path, and the receipt is exact") {
@@ -153,6 +160,33 @@ TEST_CASE("a prefix longer than the body is refused and nothing is left behind")
     const uploaded u = run_failing(w, options, stay_silent);
     REQUIRE(!u.outcome.has_value());
     CHECK(u.outcome.error().code == EINVAL);
+  }
+}
+
+TEST_CASE("a file or a stream that is closed is told, and the other one is as it was") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      world w(on, {{"sluice.receive.path", path}});
+      stream_pair ends = stream_pair::tcp();
+      sluice::stream from = adopt(w.engine(), ends.take_ours());
+      sluice::stream closed_stream;
+      sluice::file into = adopted(w, "file");
+      sluice::file closed_file;
+      const auto code_of = [&w](sluice::task<sluice::result<sluice::receipt>> receiving) {
+        const sluice::result<sluice::receipt> r = w.run(std::move(receiving));
+        return r ? 0 : r.error().code;
+      };
+      CHECK(code_of(sluice::receive_to_file(from, closed_file, of_length(block))) == EBADF);
+      CHECK(code_of(sluice::receive_to_file(closed_stream, into, of_length(block))) == EBADF);
+      CHECK(code_of(sluice::receive_to_file(closed_stream, closed_file, of_length(0))) == EBADF);
+      const std::vector<std::byte> sent = pattern(1, 0, block);
+      peer sender(ends.take_theirs(), [&sent](int fd) { send_all(fd, sent); });
+      CHECK(code_of(sluice::receive_to_file(from, into, of_length(block))) == 0);
+      sender.join(w);
+      CHECK(same_bytes(content_of(w.at("file")), sent));
+    }
   }
 }
 
@@ -424,8 +458,8 @@ TEST_CASE("the edges of a direct range inside a file go another way, and the rec
     sluice::receive_options options;
     options.length = part.size();
     options.offset = offset;
-    const auto got = w.run(receive_into(w.engine(), adopt(w.engine(), ends.take_ours()),
-                                        w.at("whole"), options));
+    const auto got = w.run(
+        receive_into(w.engine(), adopt(w.engine(), ends.take_ours()), w.at("whole"), options));
     REQUIRE(got.has_value());
     CHECK(got->path == sluice::path::direct);
     CHECK(got->misrouted_bytes == 4096);  // to the end of the first page, and behind the last whole
@@ -597,13 +631,6 @@ TEST_CASE("an upload for which no block becomes free says ENOBUFS") {
 }
 
 namespace {
-
-sluice::file adopted(world& w, const std::string& name) {
-  const int fd = ::open(w.at(name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  sluice::result<sluice::file> made = sluice::file::adopt(w.engine(), fd);
-  REQUIRE(made.has_value());
-  return std::move(*made);
-}
 
 // What a second transfer over the same file object is told.
 sluice::task<std::vector<int>> try_others(sluice::engine& e, sluice::stream& with,

@@ -362,6 +362,39 @@ TEST_CASE("a file is looked after from the moment it was seen, before the send b
   }
 }
 
+TEST_CASE("a file or a stream that is closed is told, and the other one is as it was") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    const std::vector<std::byte> source = pattern(19, 0, block);
+    make_file(w.at("source"), source);
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      stream_pair ends = stream_pair::tcp();
+      sluice::stream to = adopt(w.engine(), ends.take_ours());
+      sluice::stream closed_stream;
+      sluice::result<sluice::file> from =
+          sluice::file::adopt(w.engine(), ::open(w.at("source").c_str(), O_RDONLY | O_CLOEXEC));
+      REQUIRE(from.has_value());
+      sluice::file closed_file;
+      const auto code_of = [&w](sluice::task<sluice::result<sluice::receipt>> sending) {
+        const sluice::result<sluice::receipt> r = w.run(std::move(sending));
+        return r ? 0 : r.error().code;
+      };
+      CHECK(code_of(sluice::send_from_file(to, closed_file, range(0, block))) == EBADF);
+      CHECK(code_of(sluice::send_from_file(closed_stream, *from, range(0, block))) == EBADF);
+      CHECK(code_of(sluice::send_from_file(closed_stream, closed_file, range(0, 0))) == EBADF);
+      std::vector<std::byte> arrived;
+      peer taker(ends.take_theirs(), [&arrived](int fd) { arrived = take_all(fd); });
+      CHECK(code_of(sluice::send_from_file(to, *from, range(0, block))) == 0);
+      to = sluice::stream();
+      taker.join(w);
+      CHECK(same_bytes(arrived, source));
+    }
+  }
+}
+
 TEST_CASE("a forced direct path says so where the filesystem cannot") {
   for (const setting& on : every_setting()) {
     if (on.direct) continue;

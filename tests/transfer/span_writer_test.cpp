@@ -136,6 +136,12 @@ sluice::task<sluice::result<sluice::receipt>> write_once(sluice::engine& e, slui
   co_return done;
 }
 
+sluice::task<sluice::result<sluice::receipt>> finish_at_once(sluice::engine& e,
+                                                             sluice::file& into) {
+  sluice::span_writer writer(e, into);
+  co_return co_await writer.finish();
+}
+
 }  // namespace
 
 TEST_CASE("pieces of any size arrive in the file one after the other") {
@@ -173,6 +179,20 @@ TEST_CASE("a file that comes with O_DIRECT takes pieces of any size, and is left
     CHECK(written.has_value());
     CHECK(same_bytes(content_of(w.at("body")), std::span(body).subspan(1)));
     CHECK((::fcntl(into.fd(), F_GETFL) & O_DIRECT) == 0);
+  }
+}
+
+TEST_CASE("a file that is closed is told by the first write and by finish") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    sluice::file closed;
+    const auto written = w.run(write_once(w.engine(), closed, pattern(1, 0, 10)));
+    REQUIRE(!written.has_value());
+    CHECK(written.error().code == EBADF);
+    const auto unwritten = w.run(finish_at_once(w.engine(), closed));
+    REQUIRE(!unwritten.has_value());
+    CHECK(unwritten.error().code == EBADF);
   }
 }
 

@@ -97,7 +97,9 @@ enum class body_part : std::uint8_t { inner, last };
 
 // Writes spans of leased blocks to a file, one after the other, behind the caller's next receive:
 // the body of a chunked upload, whose pieces lie between chunk heads, goes to the page cache
-// without a memcpy. With a check one write, and no other behind it, must say body_part::last.
+// without a memcpy. Never another way: when sluice.receive.path forces one, direct, splice or
+// mapped, every call is refused with code::path_unavailable. With a check one write, and no other
+// behind it, must say body_part::last.
 class SLUICE_API span_writer {
  public:
   span_writer(engine& on, file& into, body_check* check = nullptr);

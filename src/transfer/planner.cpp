@@ -181,6 +181,17 @@ plan plan_receive(const range_request& request, const file_facts& file,
   return made;
 }
 
+plan plan_pieces(const tuning::receive_knobs& knobs) {
+  constexpr const char* in_pieces = "a body that comes in pieces can only be copied";
+  switch (knobs.path) {
+    case tuning::path_choice::direct: return {path::direct, in_pieces, true};
+    case tuning::path_choice::splice: return {path::splice, in_pieces, true};
+    case tuning::path_choice::mapped: return {path::mapped, in_pieces, true};
+    case tuning::path_choice::copy: return {path::copy, "forced by sluice.receive.path=copy"};
+    default: return {path::copy, "the body comes in pieces"};
+  }
+}
+
 plan plan_send(const range_request& request, const file_facts& file,
                const engine_capabilities& engine, const tuning::send_knobs& knobs) {
   plan made = plan_send_path(request, file, engine, knobs);

@@ -44,6 +44,8 @@ struct engine_capabilities {
 [[nodiscard]] plan plan_receive(const range_request& request, const file_facts& file,
                                 const engine_capabilities& engine,
                                 const tuning::receive_knobs& knobs);
+// Of a body that comes in pieces, of any length and anywhere in memory: only ever copied.
+[[nodiscard]] plan plan_pieces(const tuning::receive_knobs& knobs);
 [[nodiscard]] plan plan_send(const range_request& request, const file_facts& file,
                              const engine_capabilities& engine, const tuning::send_knobs& knobs);
 [[nodiscard]] plan plan_relay(const engine_capabilities& engine, const tuning::relay_knobs& knobs);

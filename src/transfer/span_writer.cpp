@@ -7,14 +7,12 @@
 #include "sluice/transfer.hpp"
 #include "storage/file_state.hpp"
 #include "storage/write_window.hpp"
+#include "transfer/planner.hpp"
 
 namespace sluice {
 
 struct span_writer::state {
   state(file_state* into, body_check* by) : file(into), check(by), begun_ns(kernel::now_ns()) {
-    so_far.path = path::copy;
-    so_far.reason = "the body comes in pieces";
-    so_far.copies = 2;
     refusal = take_file();
   }
   file_state* const file;  // null: it is closed
@@ -35,6 +33,11 @@ struct span_writer::state {
     if (file == nullptr) return {EBADF, "span_writer", "the file is closed"};
     claim.emplace(*file, transfer_claim::hold::alone);
     if (!*claim) return {EBUSY, "span_writer", "another transfer has the file"};
+    const plan chosen = plan_pieces(file->core.values().receive);
+    so_far.path = chosen.chosen;
+    so_far.reason = chosen.reason;  // of a refusal too
+    if (chosen.refused) return {code::path_unavailable, "span_writer", chosen.reason};
+    so_far.copies = 2;
     // It may have come with O_DIRECT: pieces lie anywhere, and have any length.
     [[maybe_unused]] const int still_direct = set_direct(*file, false);
     return {};
@@ -76,7 +79,11 @@ task<result<void>> span_writer::write(lease block, std::span<const iovec> spans,
 
 task<result<receipt>> span_writer::finish(receipt* progress) {
   state& s = *state_;
-  if (s.refusal.code != 0) co_return std::unexpected(s.refusal);
+  if (s.refusal.code != 0) {
+    s.claim.reset();
+    if (progress != nullptr) *progress = s.so_far;
+    co_return std::unexpected(s.refusal);
+  }
   s.so_far.last_byte = s.elapsed();
   result<void> written;
   if (s.window) {

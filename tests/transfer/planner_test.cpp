@@ -324,6 +324,26 @@ TEST_CASE("what a cache policy makes of a send") {
   }
 }
 
+TEST_CASE("a body in pieces is copied, and another path that is forced is refused") {
+  constexpr std::string_view in_pieces = "a body that comes in pieces can only be copied";
+  const std::array rows{
+      std::tuple{automatic, path::copy, std::string_view("the body comes in pieces"), false},
+      std::tuple{copy, path::copy, std::string_view("forced by sluice.receive.path=copy"), false},
+      std::tuple{direct, path::direct, in_pieces, true},
+      std::tuple{splice, path::splice, in_pieces, true},
+      std::tuple{tuning::path_choice::mapped, path::mapped, in_pieces, true},
+  };
+  for (const auto& [wanted, chosen, reason, refused] : rows) {
+    CAPTURE(reason);
+    tuning::receive_knobs knobs;
+    knobs.path = wanted;
+    const plan made = plan_pieces(knobs);
+    CHECK(made.chosen == chosen);
+    CHECK(made.reason == reason);
+    CHECK(made.refused == refused);
+  }
+}
+
 TEST_CASE("when blocks leave without a copy") {
   using choice = tuning::zero_copy_choice;
   const auto made = [](choice wanted, std::uint64_t length, bool able, file_content content) {

@@ -127,11 +127,13 @@ sluice::file adopted(world& w, const std::string& name, int flags) {
 
 // All of `bytes` by one write, the last.
 sluice::task<sluice::result<sluice::receipt>> write_once(sluice::engine& e, sluice::file& into,
-                                                         std::span<const std::byte> bytes) {
+                                                         std::span<const std::byte> bytes,
+                                                         sluice::receipt* progress = nullptr) {
   sluice::span_writer writer(e, into);
   const iovec all{const_cast<std::byte*>(bytes.data()), bytes.size()};
   const sluice::result<void> begun = co_await writer.write({}, {&all, 1}, sluice::body_part::last);
-  const sluice::result<sluice::receipt> done = co_await writer.finish();
+  const sluice::result<sluice::receipt> done = co_await writer.finish(progress);
+  CHECK(begun.has_value() == done.has_value());
   if (!begun) co_return std::unexpected(begun.error());
   co_return done;
 }
@@ -179,6 +181,39 @@ TEST_CASE("a file that comes with O_DIRECT takes pieces of any size, and is left
     CHECK(written.has_value());
     CHECK(same_bytes(content_of(w.at("body")), std::span(body).subspan(1)));
     CHECK((::fcntl(into.fd(), F_GETFL) & O_DIRECT) == 0);
+  }
+}
+
+TEST_CASE("a forced path is taken when it is copy, and else refused with the reason") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    const std::vector<std::byte> body = pattern(7, 0, 10'001);
+    sluice::file into = adopted(w, "body", 0);
+    for (const char* path : {"direct", "splice", "mapped"}) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.receive.path", path).has_value());
+      sluice::receipt progress;
+      const auto written = w.run(write_once(w.engine(), into, body, &progress));
+      REQUIRE(!written.has_value());
+      CHECK(written.error().code == sluice::code::path_unavailable);
+      CHECK(std::string(written.error().where) == "a body that comes in pieces can only be copied");
+      CHECK(std::string(name(progress.path)) == path);
+      CHECK(std::string(progress.reason) == written.error().where);
+      CHECK(progress.bytes == 0);
+      CHECK(!w.run(finish_at_once(w.engine(), into)).has_value());
+      CHECK(content_of(w.at("body")).empty());
+    }
+    for (const char* path : {"copy", "auto"}) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.receive.path", path).has_value());
+      const auto written = w.run(write_once(w.engine(), into, body));
+      REQUIRE(written.has_value());
+      CHECK(std::string(written->reason) == (path == std::string("copy")
+                                                 ? "forced by sluice.receive.path=copy"
+                                                 : "the body comes in pieces"));
+      CHECK(same_bytes(content_of(w.at("body")), body));
+    }
   }
 }
 

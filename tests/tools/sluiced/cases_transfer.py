@@ -102,6 +102,27 @@ def a_path_that_is_not_to_be_had_is_in_the_receipt(bench):
 
 
 @case
+def a_chunked_body_is_copied_or_refused_when_another_path_is_forced(bench):
+    data = content(700_001, seed=6)
+    for path in ['direct', 'splice', 'mapped', 'copy']:
+        server = bench.serve(f'sluice.receive.path={path}')
+        status = 201 if path == 'copy' else 500
+        for name, sizes in {'whole': [len(data)], 'pieces': [1000, 7]}.items():
+            got = server.ask_for(status, 'PUT', f'/{name}', ['Transfer-Encoding: chunked'],
+                                 chunked(data, sizes))
+            receipt = got.fields.get('sluice-receipt', '')
+            if status == 201:
+                check(receipt.startswith('path=copy; reason="forced'), 'the receipt', answer=got)
+                continue
+            check(receipt.startswith(f'path={path}; reason="a body that comes in pieces can only'),
+                  'what was refused, and why', answer=got)
+            check(receipt.endswith('bytes=0; durability=none'), 'nothing was moved', answer=got)
+            server.ask_for(404, 'GET', f'/{name}')
+        check(status == 201 or 'path_unavailable' in server.messages(), 'the log has it')
+        server.stop()
+
+
+@case
 def stored_is_said_when_durability_is_not_wanted(bench):
     server = bench.serve('sluice.http.durability=stored')
     got = server.ask_for(201, 'PUT', '/a', body=b'x' * 1000)

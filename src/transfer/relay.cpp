@@ -135,6 +135,21 @@ void direction::cancel() {
   if (runs_in_ != nullptr) runs_in_->cancel(both_.core.loop());
 }
 
+// None at hand: all are taken, or one more could not be made. The pool keeps the errno of that to
+// itself while it has pipes whose return can be waited for.
+const char* why_no_pipe(const std::optional<result<pipe_lease>>& at_hand, const pipe_pool& pool) {
+  if (!at_hand && pool.taken() == pool.pipes_max())
+    return "auto: spliced, but copied while every pipe was taken";
+  if (!at_hand) return "auto: spliced, but copied while no further pipe could be made";
+  switch (at_hand->error().code) {
+    case EMFILE:
+      return "auto: spliced, but copied while the process had no descriptors for a pipe (EMFILE)";
+    case ENFILE:
+      return "auto: spliced, but copied while the system had no descriptors for a pipe (ENFILE)";
+    default: return "auto: spliced, but copied while no pipe could be made";
+  }
+}
+
 // True: for a pipe and nothing else. False: for a block, unless the step is another one now because
 // a pipe was at hand.
 bool direction::waits_for_pipe() {
@@ -144,7 +159,7 @@ bool direction::waits_for_pipe() {
   if (at_hand && *at_hand) {
     taken(std::move(*at_hand));
   } else {
-    so_far_.reason = "auto: spliced, but copied while every pipe was taken";
+    so_far_.reason = why_no_pipe(at_hand, both_.core.pipes());
   }
   return false;
 }

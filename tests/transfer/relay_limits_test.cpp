@@ -1,4 +1,10 @@
 // Stream to stream: how long it waits, for what, and what it refuses.
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <optional>
+
 #include "transfer/relay_ways.hpp"
 
 namespace {
@@ -10,6 +16,25 @@ sluice::task<int> relay_both(sluice::stream& first, sluice::stream& second) {
   const sluice::result<sluice::relay_receipts> r = co_await sluice::relay(first, second);
   co_return r ? 0 : r.error().code;
 }
+
+// While it lives this process gets no descriptor more than it has.
+class no_descriptors {
+ public:
+  no_descriptors() {
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before_) == 0);
+    const int lowest = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    REQUIRE(lowest >= 0);
+    ::close(lowest);
+    const rlimit none{static_cast<rlim_t>(lowest), before_.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+  }
+  no_descriptors(const no_descriptors&) = delete;
+  no_descriptors& operator=(const no_descriptors&) = delete;
+  ~no_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
 
 }  // namespace
 
@@ -116,6 +141,33 @@ TEST_CASE("path auto copies while every pipe is taken, and says so") {
     const relayed again = exchange(w, {}, other, other, send_then_take, send_then_take);
     REQUIRE(again.failure() == 0);
     CHECK(w.counter("sluice.relay.spliced_bytes") > 0);
+  }
+}
+
+TEST_CASE("path auto copies while no pipe can be made, and says that and not that all are taken") {
+  const std::vector<std::byte> sent = pattern(18, 0, 100'000);
+  for (const std::string& backend : support::backends()) {
+    CAPTURE(backend);
+    for (const bool one_is_taken : {false, true}) {
+      CAPTURE(one_is_taken);
+      world w({backend, backend, std::filesystem::current_path().string(), false, ""});
+      REQUIRE(w.engine().core().pipes().pipes_max() > 1);
+      std::optional<sluice::result<sluice::pipe_lease>> taken;
+      if (one_is_taken) taken = w.engine().core().pipes().try_take();
+      joint ends;
+      relayed r;
+      {
+        const no_descriptors full;
+        r = exchange(w, std::move(ends), sent, sent, send_then_take, send_then_take);
+      }
+      taken.reset();
+      REQUIRE(r.failure() == 0);
+      const std::string reason = r.outcome->to_second.reason;
+      CHECK(reason.find(one_is_taken ? "no further pipe could be made" : "EMFILE") !=
+            std::string::npos);
+      CHECK(r.outcome->to_second.misrouted_bytes > 0);
+      CHECK(w.counter("sluice.relay.copied_bytes") > 0);
+    }
   }
 }
 

@@ -31,6 +31,13 @@ constexpr std::uint64_t shared_block_bytes = 4096;
 // Of one call: a hand-over to a thread costs more than a small piece.
 constexpr std::uint32_t appended_pieces_max = 64;
 
+constexpr copy_obstacle not_shared{"auto: the blocks cannot be shared",
+                                   "the blocks cannot be shared"};
+constexpr copy_obstacle part_of_block{"auto: shared, but for a part of a block",
+                                      "a part of a block cannot be shared"};
+constexpr copy_obstacle not_by_kernel{"auto: the kernel cannot copy between these two",
+                                      "the kernel cannot copy between these two"};
+
 std::uint32_t copies_of(path way) {
   return way == path::reflink ? 0 : way == path::copy_file_range ? 1 : 2;
 }
@@ -96,12 +103,15 @@ void copying::find_next() {
 }
 
 // To the next way. A forced one is not replaced.
-void copying::fall_back(const char* reason) {
-  if (is_forced_) return end(code::path_unavailable);
+void copying::fall_back(const copy_obstacle& met) {
+  if (is_forced_) {
+    so_far_.reason = refusal_ = met.refused;
+    return end(code::path_unavailable);
+  }
   if (way_ == path::copy_file_range) {
-    take_path(path::copy, reason);
+    take_path(path::copy, met.avoided);
   } else if (into_.core.tried().copy_file_range) {
-    take_path(path::copy_file_range, reason);
+    take_path(path::copy_file_range, met.avoided);
   } else {
     take_path(path::copy, "copy_file_range is not allowed here");
   }
@@ -118,7 +128,7 @@ void copying::share_next() {
   std::uint64_t bytes = std::min({left(), *size - source(), extent_bytes_max});
   const bool to_both_ends = source() + bytes == *size && target() + bytes >= *target_size;
   const std::uint64_t cut = to_both_ends ? 0 : (source() + bytes) % shared_block_bytes;
-  if (cut >= bytes) return fall_back("auto: shared, but for a part of a block");
+  if (cut >= bytes) return fall_back(part_of_block);
   bytes -= cut;
   shared_ = {from_.fd.get(), into_.fd.get(), source(), target(), bytes};
   step_ = step::sharing;
@@ -215,11 +225,11 @@ void copying::answered(const result<std::size_t>& got, std::uint64_t moved) {
 void copying::failed(int failure) {
   switch (step_) {
     case step::sharing:
-      if (says_cannot(failure)) return fall_back("auto: the blocks cannot be shared");
+      if (says_cannot(failure)) return fall_back(not_shared);
       break;
     case step::appending:
     case step::ranging:
-      if (says_cannot(failure)) return fall_back("auto: the kernel cannot copy between these two");
+      if (says_cannot(failure)) return fall_back(not_by_kernel);
       break;
     case step::punching:
       if (!says_cannot(failure)) break;
@@ -311,7 +321,7 @@ void copying::was_ranged(std::uint64_t bytes) {
     const auto size = size_of(from_);
     if (!size) return;
     if (*size <= source()) return end(code::end_of_stream);
-    return fall_back("auto: the kernel cannot copy between these two");
+    return fall_back(not_by_kernel);
   }
   counters().range_bytes.add(bytes);
   count_moved(bytes);

@@ -16,6 +16,13 @@
 
 namespace sluice {
 
+// What keeps a copy from going one way: what the receipt says where path auto goes another, and why
+// a forced one is refused.
+struct copy_obstacle {
+  const char* avoided;
+  const char* refused;
+};
+
 // Loop thread only. Both files and the receipt must outlive it.
 class copying {
  public:
@@ -29,6 +36,8 @@ class copying {
     target_pages_ = &target_pages;
   }
   task<int> flow();  // 0, or why it ended
+  // Why the forced way could not copy these two, when that is why it ended; or null.
+  [[nodiscard]] const char* refusal() const { return refusal_; }
   // Whether any page of the two was used: shared blocks need none.
   [[nodiscard]] bool has_used_pages() const { return uses_pages_; }
   [[nodiscard]] std::chrono::nanoseconds elapsed() const {
@@ -51,7 +60,7 @@ class copying {
 
   void take_path(path way, const char* reason);
   void go_on();
-  void fall_back(const char* reason);
+  void fall_back(const copy_obstacle& met);
   void share_next();
   void find_next();
   void treat_piece();
@@ -89,6 +98,7 @@ class copying {
   const std::int64_t begun_ns_ = kernel::now_ns();
   step step_ = step::ended;
   int failure_ = 0;
+  const char* refusal_ = nullptr;
   path way_ = path::copy;        // of what comes next; the receipt's is that of the bulk
   std::uint64_t moved_ = 0;      // bytes that are no holes
   kernel::shared_range shared_;  // sharing

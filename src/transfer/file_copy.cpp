@@ -47,6 +47,10 @@ const char* name_of_failure(path way) {
                                         : "write";
 }
 
+std::unexpected<error> failed(const copying& c, int failure, path way) {
+  return fail(failure, name_of_failure(way), c.refusal() != nullptr ? c.refusal() : where);
+}
+
 // A write-back that failed has lost pages of the target, nobody knows which: nothing counts as
 // copied then. The next sync of the file tells it, too.
 task<result<void>> flow_and_drop(copying& c, file_state& from, file_state& into,
@@ -63,13 +67,13 @@ task<result<void>> flow_and_drop(copying& c, file_state& from, file_state& into,
     so_far.bytes = 0;
     co_return fail(lost, "sync_file_range", where);
   }
-  if (failure != 0) co_return fail(failure, name_of_failure(so_far.path), where);
+  if (failure != 0) co_return failed(c, failure, so_far.path);
   co_return result<void>{};
 }
 
 task<result<void>> flow_alone(copying& c, const receipt& so_far) {
   const int failure = co_await c.flow();
-  if (failure != 0) co_return fail(failure, name_of_failure(so_far.path), where);
+  if (failure != 0) co_return failed(c, failure, so_far.path);
   co_return result<void>{};
 }
 

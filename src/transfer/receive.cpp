@@ -325,7 +325,7 @@ task<result<void>> by_path(receiving& r) {
   if (r.so_far.path == path::splice || r.so_far.path == path::mapped) {
     const bool spliced = r.so_far.path == path::splice;
     const int failure = spliced ? co_await receive_spliced(r) : co_await receive_mapped(r);
-    if (failure != 0) co_return fail(failure, spliced ? "splice" : "recv", "receive_to_file");
+    if (failure != 0) co_return fail(failure, spliced ? "splice" : "recv", r.where);
     co_return result<void>{};
   }
   write_window window(r.into, window_depth(r), task_scope, r.options.check);
@@ -404,6 +404,7 @@ task<result<receipt>> receive_to_file(stream& from, file& into, receive_options 
   r.so_far.bytes = r.received;
   r.so_far.stored = r.elapsed();
   count(r, done.has_value());
+  if (!done && done.error().code == code::path_unavailable) r.so_far.reason = done.error().where;
   if (!done) co_return std::unexpected(done.error());
   co_return r.so_far;
 }

@@ -163,7 +163,9 @@ task<int> receive_spliced(receiving& r) {
   if (failure != 0) co_return failure;
   failure = co_await splice_rounds(r);
   const bool nothing_moved = r.received == r.options.prefix.size();
-  co_return nothing_moved&& says_cannot(failure) ? code::path_unavailable : failure;
+  if (!nothing_moved || !says_cannot(failure)) co_return failure;
+  r.where = "splice refused by the filesystem or socket";
+  co_return code::path_unavailable;
 }
 
 }  // namespace sluice

@@ -24,6 +24,7 @@ struct receiving {
   cache_policy cache = cache_policy::cached;  // how the pages are kept out of the cache
   page_dropper* dropper = nullptr;            // for drop_behind
   std::uint64_t begun_ns = 0;
+  const char* where = "receive_to_file";  // what its error says: of a refused path the reason
   // Of options.length, the prefix included. By splice only what the file has: bytes that get lost
   // in a pipe were never anybody's.
   std::uint64_t received = 0;

@@ -39,6 +39,7 @@ struct relaying {
   std::int64_t begun_ns = kernel::now_ns();
   std::int64_t moved_ns = begun_ns;  // by either: silence of one is none while the other moves
   int failure = 0;                   // the first
+  const char* where = "relay";       // what its error says: of a refused path the reason
   [[nodiscard]] std::int64_t limit_ns() const {
     return std::int64_t{core.values().relay.timeout_ms} * 1'000'000;
   }
@@ -79,6 +80,7 @@ class direction {
   void emptied(const result<std::size_t>& got);
   void pass_on_end();
   void let_go(step next);
+  void refuse(const char* reason);
   void end(int failure);
   [[nodiscard]] const tuning::relay_knobs& knobs() const { return both_.core.values().relay; }
   [[nodiscard]] bool others_wait() const {
@@ -276,10 +278,11 @@ void direction::filled(const result<std::size_t>& got) {
   if (got) return pass_on_end();
   if (got.error().code == EAGAIN) return let_go(step::idle);
   if (!pipe_ || !says_cannot(got.error().code)) return end(got.error().code);
-  if (!may_copy_) return end(code::path_unavailable);
+  constexpr const char* no_splice = "splice refused by the socket";
+  if (!may_copy_) return refuse(no_splice);
   by_pipe_ = false;
   so_far_.path = path::copy;
-  so_far_.reason = "splice refused by the socket";
+  so_far_.reason = no_splice;
   so_far_.copies = 2;
   let_go(step::taking);
 }
@@ -326,6 +329,13 @@ void direction::let_go(step next) {
   step_ = next;
 }
 
+// The path was forced and cannot carry this relay.
+void direction::refuse(const char* reason) {
+  if (both_.failure == 0) both_.where = reason;
+  so_far_.reason = reason;
+  end(code::path_unavailable);
+}
+
 void direction::end(int failure) {
   if (both_.failure == 0) both_.failure = failure;
   so_far_.last_byte = std::chrono::nanoseconds(kernel::now_ns() - both_.begun_ns);
@@ -359,18 +369,20 @@ const char* obstacle(const stream& first, const stream& second) {
   return nullptr;
 }
 
-task<int> carry_out(stream& first, stream& second, const plan& chosen, const relay_options& options,
-                    relay_receipts& so_far) {
+task<result<void>> carry_out(stream& first, stream& second, const plan& chosen,
+                             const relay_options& options, relay_receipts& so_far) {
   relaying r(first.core());
   direction there(r, first, second, chosen, so_far.to_second);
   direction back(r, second, first, chosen, so_far.to_first);
-  if (chosen.refused) co_return code::path_unavailable;
-  if (chosen.chosen == path::copy) co_return co_await both_ways(r, there, back, options);
+  if (chosen.refused) co_return fail(code::path_unavailable, "relay", chosen.reason);
   for (const stream* each : {&first, &second}) {
+    if (chosen.chosen == path::copy) break;
     const result<void> set = kernel::set_mode(each->fd(), kernel::socket_mode::non_blocking);
-    if (!set) co_return set.error().code;
+    if (!set) co_return fail(set.error().code, "relay", "relay");
   }
-  co_return co_await both_ways(r, there, back, options);
+  const int failure = co_await both_ways(r, there, back, options);
+  if (failure != 0) co_return fail(failure, "relay", r.where);
+  co_return result<void>{};
 }
 
 }  // namespace
@@ -388,10 +400,10 @@ task<result<relay_receipts>> relay(stream& first, stream& second, relay_options 
   const plan chosen =
       plan_relay({.block_bytes = core.values().memory.block_bytes, .splice = core.tried().splice},
                  core.values().relay);
-  const int failure = co_await carry_out(first, second, chosen, options, so_far);
+  const result<void> done = co_await carry_out(first, second, chosen, options, so_far);
   tuning::relay_counters& counters = core.counters().relay;
-  (failure == 0 ? counters.relays : counters.failures).add();
-  if (failure != 0) co_return fail(failure, "relay", chosen.refused ? chosen.reason : "relay");
+  (done ? counters.relays : counters.failures).add();
+  if (!done) co_return std::unexpected(done.error());
   co_return so_far;
 }
 

@@ -20,6 +20,8 @@
 namespace sluice {
 namespace {
 
+constexpr const char* no_splice = "splice refused by the filesystem or socket";
+
 std::uint32_t copies_of(path p) { return p == path::splice ? 0 : p == path::direct ? 1 : 2; }
 
 bool is_zero_copy_forced(const sending& s) {
@@ -203,6 +205,8 @@ task<int> send_leased(sending& s) {
   s.so_far.last_byte = s.elapsed();
   co_await blocks.drained();
   failure = co_await window.finished(failure, watch);
+  if (failure == code::path_unavailable)
+    s.where = "this socket or kernel knows no sends without a copy";
   if (s.dropper != nullptr) (void)co_await dropper.finished(s.next_offset());
   s.dropper = nullptr;
   s.so_far.ops += blocks.ops() + window.sends();
@@ -220,9 +224,10 @@ task<int> carry_out(sending& s) {
   const int failure = co_await send_spliced(s);
   if (failure != EOPNOTSUPP || s.so_far.bytes > 0) co_return failure;
   if (s.from.core.values().send.path == tuning::send_path_choice::splice) {
+    s.where = no_splice;
     co_return code::path_unavailable;
   }
-  take_path(s, {path::copy, "splice refused by the filesystem or socket"}, {});
+  take_path(s, {path::copy, no_splice}, {});
   co_return co_await send_leased(s);
 }
 
@@ -288,8 +293,9 @@ task<result<receipt>> send_from_file(stream& to, file& from, send_options option
   count(s, failure == 0);
   const bool head_begun = s.head.size() < options.head.size();
   if (head_begun && s.so_far.first_byte.count() == 0) s.so_far.first_byte = s.so_far.last_byte;
+  if (failure == code::path_unavailable) s.so_far.reason = s.where;
   if (progress != nullptr) *progress = s.so_far;
-  if (failure != 0) co_return fail(failure, "send", "send_from_file");
+  if (failure != 0) co_return fail(failure, "send", s.where);
   co_return s.so_far;
 }
 

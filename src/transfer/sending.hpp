@@ -27,6 +27,7 @@ struct sending {
   page_dropper* dropper = nullptr;            // for drop_behind
   bool zero_copy = false;  // blocks leave without a copy, as long as the kernel does not copy them
   file_info at_start{};
+  const char* where = "send_from_file";  // what its error says: of a refused path the reason
 
   [[nodiscard]] std::chrono::nanoseconds elapsed() const {
     return std::chrono::nanoseconds(kernel::now_ns() - begun_ns);

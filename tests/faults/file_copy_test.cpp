@@ -61,7 +61,8 @@ void share(world& w) {
 
   // A range that ends in the middle of a block, in the middle of both files.
   const copied refused = copy_range(w, range(mib + 1));
-  CHECK(refused.failure() == sluice::code::path_unavailable);
+  REQUIRE(refused.failure() == sluice::code::path_unavailable);
+  CHECK(std::string(refused.outcome.error().where) == "a part of a block cannot be shared");
   REQUIRE(w.engine().set_knob("sluice.copy.path", "auto").has_value());
   const copied mixed = copy_range(w, range(mib + 1, 4096, 8192));
   REQUIRE(mixed.failure() == 0);
@@ -157,7 +158,9 @@ TEST_CASE("a hole for a target that cannot punch goes the forced way, or is refu
         return c;
       };
       const copied forced = copy_by("copy_file_range");
-      CHECK(forced.failure() == sluice::code::path_unavailable);
+      REQUIRE(forced.failure() == sluice::code::path_unavailable);
+      CHECK(std::string(forced.outcome.error().where) ==
+            "the kernel cannot copy between these two");
       CHECK(forced.progress.bytes == 0);
       CHECK(same_bytes(content_of(target), pattern(9, 0, 100'000)));
       const copied chosen = copy_by("auto");

@@ -136,7 +136,10 @@ TEST_CASE("what is not allowed here is gone round by path auto, and refused when
     for (const char* path : {"copy_file_range", "reflink"}) {
       REQUIRE(w.engine().set_knob("sluice.copy.path", path).has_value());
       const copied refused = copy_range(w, range(content.size()));
-      CHECK(refused.failure() == code::path_unavailable);
+      REQUIRE(refused.failure() == code::path_unavailable);
+      CHECK(std::string(refused.outcome.error().where) ==
+            (path == std::string_view("reflink") ? "the blocks cannot be shared"
+                                                 : "copy_file_range is not allowed here"));
       CHECK(refused.progress.bytes == 0);
       CHECK(std::filesystem::file_size(w.at("target")) == 0);
     }

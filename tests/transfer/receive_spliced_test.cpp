@@ -216,6 +216,38 @@ TEST_CASE("where splice is not allowed a forced splice is refused with the reaso
   }
 }
 
+TEST_CASE("a file that cannot be spliced into is refused with the reason") {
+  for_each_way({}, [](world& w) {
+    const std::vector<std::byte> body = pattern(7, 0, 10'000);
+    for (const std::size_t kept : {std::size_t{0}, std::size_t{100}}) {
+      CAPTURE(kept);
+      sluice::result<sluice::file> into = sluice::file::adopt(
+          w.engine(), ::open(w.at("body").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+      REQUIRE(into.has_value());
+      // Behind its back: to what only appends splice(2) says EINVAL.
+      REQUIRE(::fcntl(into->fd(), F_SETFL, O_APPEND) == 0);
+      stream_pair ends = stream_pair::tcp();
+      peer sender(ends.take_theirs(), [&body, kept](int fd) {
+        send_all(fd, std::span(body).subspan(kept));
+        stay_silent(fd);
+      });
+      sluice::stream from = adopt(w.engine(), ends.take_ours());
+      sluice::receive_options options = of_length(body.size());
+      options.prefix = std::span(body).first(kept);
+      sluice::receipt progress;
+      const auto received = w.run(sluice::receive_to_file(from, *into, options, &progress));
+      from = sluice::stream();
+      sender.join(w);
+      REQUIRE_FALSE(received.has_value());
+      CHECK(received.error().code == code::path_unavailable);
+      CHECK(std::string(received.error().where) == "splice refused by the filesystem or socket");
+      CHECK(std::string(progress.reason) == received.error().where);
+      CHECK(std::string(name(progress.path)) == "splice");
+      CHECK(progress.bytes == kept);
+    }
+  });
+}
+
 TEST_CASE("a range past 2^63 is refused, in both directions") {
   for (const setting& on : every_setting()) {
     world w(on);

@@ -201,6 +201,44 @@ TEST_CASE("a peer that closes or resets is told without a signal, and leaves no 
   });
 }
 
+TEST_CASE("to a socket that takes no splice path auto copies, and a forced one says why not") {
+  for_each_way({{"sluice.send.splice_min_bytes", "4K"}}, [](world& w, const std::string&) {
+    const std::vector<std::byte> source = pattern(12, 0, 100'000);
+    make_file(w.at("source"), source);
+    const std::vector<std::byte> head = pattern(13, 0, 333);
+    std::vector<std::byte> all = head;
+    all.insert(all.end(), source.begin(), source.end());
+    for (const char* path : {"splice", "auto"}) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      stream_pair ends = stream_pair::tcp();
+      // To what only appends splice(2) and sendfile(2) say EINVAL.
+      REQUIRE(::fcntl(ends.ours(), F_SETFL, O_APPEND) == 0);
+      std::vector<std::byte> arrived;
+      peer taker(ends.take_theirs(), [&arrived](int fd) { arrived = take_all(fd); });
+      sluice::send_options options = range(0, source.size());
+      options.content = sluice::file_content::unchanging;
+      options.head = head;
+      const auto outcome = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                            w.folder().path(), "source", options));
+      taker.join(w);
+      w.settle();
+      constexpr std::string_view refused = "splice refused by the filesystem or socket";
+      if (std::string_view(path) == "splice") {
+        REQUIRE_FALSE(outcome.has_value());
+        CHECK(outcome.error().code == code::path_unavailable);
+        CHECK(outcome.error().where == refused);
+        CHECK(same_bytes(arrived, head));
+      } else {
+        REQUIRE(outcome.has_value());
+        CHECK(std::string_view(name(outcome->path)) == "copy");
+        CHECK(outcome->reason == refused);
+        CHECK(same_bytes(arrived, all));
+      }
+    }
+  });
+}
+
 TEST_CASE("a socket that is shut down already is EPIPE") {
   for_each_way({}, [](world& w, const std::string&) {
     make_file(w.at("source"), pattern(10, 0, 5000));

@@ -302,7 +302,11 @@ TEST_CASE("a socket that knows no sends without a copy: auto sends plainly, alwa
       taker.join(w);
       w.settle();
       CHECK(outcome.has_value() == !always);
-      if (always) CHECK(outcome.error().code == code::path_unavailable);
+      if (always) {
+        CHECK(outcome.error().code == code::path_unavailable);
+        CHECK(std::string_view(outcome.error().where) ==
+              "this socket or kernel knows no sends without a copy");
+      }
       CHECK(same_bytes(arrived, always ? std::vector<std::byte>() : source));
       CHECK(tried_bytes(w) == 0);
     }

@@ -59,9 +59,9 @@ struct receipt {
   std::chrono::nanoseconds stored{};  // until the last write had completed
   std::uint64_t zero_copy_bytes = 0;  // sent without any copy, as the kernel reports it
   // Of `bytes`, those that went another way than `path`: edges of a direct receive, through the
-  // page cache; blocks that a relay copied while every pipe was taken; what a file copy could not
-  // do as the rest; the end of a spliced send, from memory, which is looked at once more before it
-  // leaves.
+  // page cache; the prefix of a spliced or mapped receive, and what a spliced relay was handed;
+  // blocks that a relay copied while it had no pipe; what a file copy could not do as the rest; the
+  // end of a spliced send, from memory, which is looked at once more before it leaves.
   std::uint64_t misrouted_bytes = 0;
   std::uint64_t faults = 0;  // path mapped: page faults of the loop's thread meanwhile
 };

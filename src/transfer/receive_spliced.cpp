@@ -152,6 +152,7 @@ task<int> write_prefix(receiving& r) {
   const result<std::size_t> written = co_await writing;
   ++r.so_far.ops;
   count_received(r, writing.moved());
+  r.so_far.misrouted_bytes += writing.moved();
   co_return written ? 0 : written.error().code;
 }
 

@@ -284,6 +284,7 @@ void direction::filled(const result<std::size_t>& got) {
   so_far_.path = path::copy;
   so_far_.reason = no_splice;
   so_far_.copies = 2;
+  so_far_.misrouted_bytes = so_far_.bytes - so_far_.misrouted_bytes;  // those that were spliced
   let_go(step::taking);
 }
 
@@ -294,7 +295,7 @@ void direction::emptied(const result<std::size_t>& got) {
   tuning::relay_counters& counters = both_.core.counters().relay;
   (bytes_.empty() ? counters.spliced_bytes : counters.copied_bytes).add(moved);
   so_far_.bytes += moved;
-  if (block_ && so_far_.path == path::splice) so_far_.misrouted_bytes += moved;
+  if (!bytes_.empty() && so_far_.path == path::splice) so_far_.misrouted_bytes += moved;
   if (bytes_.empty()) {
     held_ -= moved;
   } else {

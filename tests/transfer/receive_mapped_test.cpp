@@ -43,6 +43,7 @@ TEST_CASE("every length around three pages is stored whole, with any part of it 
       CHECK(u.outcome->bytes == length);
       CHECK(u.outcome->copies == 1);
       CHECK(u.outcome->copied_bytes == 0);
+      CHECK(u.outcome->misrouted_bytes == options.prefix.size());
       std::filesystem::remove(w.at("body"));
     }
   });

@@ -36,6 +36,7 @@ TEST_CASE("every length around three pages is stored whole, with any part of it 
       CHECK(u.outcome->bytes == length);
       CHECK(u.outcome->copies == 1);
       CHECK(u.outcome->copied_bytes == 0);
+      CHECK(u.outcome->misrouted_bytes == kept);
       // The prefix, then rounds of three: poll, fill, empty.
       const std::uint64_t prefixed = kept > 0 ? 1 : 0;
       CHECK(u.outcome->ops >= prefixed + (length > kept ? 3 : 0));

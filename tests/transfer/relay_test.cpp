@@ -70,7 +70,7 @@ TEST_CASE(
 }
 
 TEST_CASE("what came before the relay goes first, in both directions") {
-  for_each({}, [](world& w, const way&) {
+  for_each({}, [](world& w, const way& by) {
     const std::vector<std::byte> there = pattern(5, 0, 30'000);
     const std::vector<std::byte> back = pattern(6, 0, 20'000);
     joint ends;
@@ -88,6 +88,8 @@ TEST_CASE("what came before the relay goes first, in both directions") {
     CHECK(same_bytes(at_second, there));
     CHECK(same_bytes(at_first, back));
     CHECK(r.outcome->to_second.bytes == there.size());
+    CHECK(r.outcome->to_second.misrouted_bytes == (by.splices() ? 9000 : 0));
+    CHECK(r.outcome->to_first.misrouted_bytes == (by.splices() ? 7000 : 0));
   });
 }
 

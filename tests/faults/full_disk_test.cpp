@@ -77,7 +77,11 @@ void fill(world& w, const std::string& root) {
     // By turns of the loop: a request of the ring that has ended may hold the file until then.
     w.until([&] { return free_bytes(root) == before; });
   }
-  CHECK(w.run(write_spans(w.engine(), w.folder().path(), 50)) == ENOSPC);
+  // Spans are copied, or refused.
+  const std::string path = *w.engine().settings().get("sluice.receive.path");
+  const bool copied = path == "auto" || path == "copy";
+  CHECK(w.run(write_spans(w.engine(), w.folder().path(), 50)) ==
+        (copied ? ENOSPC : sluice::code::path_unavailable));
   w.settle();
   CHECK(w.run(reserve(w.engine(), w.folder().path(), 11 * mib)) == ENOSPC);
   w.settle();

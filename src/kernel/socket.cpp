@@ -5,10 +5,8 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
-#include <algorithm>
 #include <charconv>
 #include <cstring>
-#include <limits>
 
 namespace sluice::kernel {
 namespace {
@@ -82,15 +80,6 @@ result<void> set_mode(int fd, socket_mode mode) {
   if (wanted != flags && ::fcntl(fd, F_SETFL, wanted) != 0)
     return fail(errno, "fcntl", "socket mode");
   return {};
-}
-
-// One that takes no such mark is readable from the first byte on.
-void readable_from::set(std::uint64_t bytes) {
-  constexpr std::uint64_t most = std::numeric_limits<int>::max();
-  const int wanted = static_cast<int>(std::clamp<std::uint64_t>(bytes, 1, most));
-  if (wanted == bytes_) return;
-  set_option(fd_, SOL_SOCKET, SO_RCVLOWAT, wanted);
-  bytes_ = wanted;
 }
 
 result<void> require_stream_socket(int fd) {

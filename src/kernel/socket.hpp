@@ -19,21 +19,6 @@ enum class socket_mode : std::uint8_t { blocking, non_blocking };
 result<void> set_mode(int fd, socket_mode mode);
 // ENOTSOCK, or EOPNOTSUPP for a socket that is no stream.
 result<void> require_stream_socket(int fd);
-// How many bytes must have come before a wait says that a socket is readable; its end and its
-// errors are told at once, and 1 holds again when this ends
-// (kernel-notes/rcvlowat_delays_readable.md).
-class readable_from {
- public:
-  explicit readable_from(int fd) : fd_(fd) {}
-  readable_from(const readable_from&) = delete;
-  readable_from& operator=(const readable_from&) = delete;
-  ~readable_from() { set(1); }
-  void set(std::uint64_t bytes);
-
- private:
-  const int fd_;
-  int bytes_ = 1;
-};
 // Responses leave when they are written; Nagle's algorithm would hold the last part back. No error
 // for AF_UNIX.
 void set_no_delay(int fd);

@@ -1,7 +1,6 @@
 // Socket to file through a pipe, past our memory: the kernel copies once, into the page cache.
 // A round, and what may happen in it:
-//   poll     until there is enough to fill a pipe, or, when that takes too long, until there is
-//            something; holds no pipe meanwhile
+//   poll     until there is something; holds no pipe meanwhile
 //   fill     socket to pipe, as much as is there and fits; the socket is non-blocking for the time
 //            of the transfer, so nothing waits here
 //   empty    pipe to file, until nothing is left; may wait for the disk, so never on the loop
@@ -84,29 +83,14 @@ filled outcome_of(const receiving& r, const result<std::size_t>& got) {
   return {0, kernel::was_reset(r.from.fd()) ? ECONNRESET : code::end_of_stream};
 }
 
-// Long enough for a fast peer to fill a pipe, too short for a slow one to be kept waiting.
-std::chrono::nanoseconds patience(const pace& peer) {
-  constexpr std::chrono::nanoseconds most = std::chrono::milliseconds(4);
-  return peer.interval().count() == 0 ? most : std::min(most, peer.interval());
-}
-
 // One coroutine frame for all rounds: nothing is allocated per round.
 task<int> splice_rounds(receiving& r) {
   const tuning::receive_knobs& knobs = r.into.core.values().receive;
   pace peer({knobs.timeout_ms, knobs.rate_min_bytes}, kernel::now_ns());
-  kernel::readable_from enough(r.from.fd());
-  bool gathering = true;
   while (r.left() > 0) {
-    enough.set(gathering ? std::min(r.into.core.values().splice.pipe_bytes, r.left()) : 1);
-    op_await polling(r.into.core.loop(), readable_request(r),
-                     gathering ? patience(peer) : peer.interval());
-    const result<std::size_t> readable = co_await polling;
-    const bool too_little = gathering && !readable && readable.error().code == ETIMEDOUT;
-    gathering = !too_little;
-    if (!too_little) {
-      const int waited = peer.waited(readable);
-      if (waited != 0) co_return waited;
-    }
+    op_await polling(r.into.core.loop(), readable_request(r), peer.interval());
+    const int waited = peer.waited(co_await polling);
+    if (waited != 0) co_return waited;
     std::int64_t ours_since_ns = kernel::now_ns();
     pipe_await taking = r.into.core.pipes().take(peer.lease_timeout());
     const result<pipe_lease> pipe = co_await taking;

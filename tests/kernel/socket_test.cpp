@@ -228,24 +228,3 @@ TEST_CASE("what is no TCP socket has neither port nor address") {
 }
 
 }  // namespace
-
-TEST_CASE("a mark below which a socket is not readable ends with its owner") {
-  const support::stream_pair pair = support::stream_pair::tcp();
-  const auto mark = [&pair] {
-    int bytes = 0;
-    socklen_t size = sizeof bytes;
-    CHECK(::getsockopt(pair.ours(), SOL_SOCKET, SO_RCVLOWAT, &bytes, &size) == 0);
-    return bytes;
-  };
-  {
-    sluice::kernel::readable_from enough(pair.ours());
-    CHECK(mark() == 1);
-    enough.set(5000);
-    CHECK(mark() == 5000);
-    enough.set(0);
-    CHECK(mark() == 1);
-    enough.set(std::uint64_t{1} << 40);  // the kernel cuts it
-    CHECK(mark() > 5000);
-  }
-  CHECK(mark() == 1);
-}

@@ -182,8 +182,12 @@ task<result<void>> directory::remove(std::string path) {
 }
 
 task<result<void>> directory::sync() {
+  if (new_directories::of_process().any()) {
+    const result<void> kept = co_await keep_directory(*core_, fd_);
+    if (!kept) co_return kept;
+  }
   const std::uint64_t forgiven = committer_of(*core_).cleared_losses();
-  return sync_directory(*core_, fd_, std::max(losses_before_, forgiven));
+  co_return co_await sync_directory(*core_, fd_, std::max(losses_before_, forgiven));
 }
 
 }  // namespace sluice

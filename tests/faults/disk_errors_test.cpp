@@ -229,6 +229,41 @@ sluice::task<int> publish_in_fresh(sluice::engine& e, std::string folder) {
 
 }  // namespace
 
+namespace {
+
+// As sluiced does with a name that it holds a lock for: the promise is made by the last step.
+sluice::task<int> publish_in_steps(sluice::engine& e, std::string folder) {
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder + "/fresh");
+  if (!in) co_return in.error().code;
+  sluice::result<sluice::file> made = co_await in->create();
+  if (!made) co_return made.error().code;
+  const sluice::result<void> named =
+      co_await sluice::publish(*made, *in, "stepwise", {.wanted = sluice::durability::stored});
+  if (!named) co_return named.error().code;
+  const sluice::result<void> synced = co_await in->sync();
+  co_return synced ? 0 : synced.error().code;
+}
+
+}  // namespace
+
+TEST_CASE("who publishes in steps in such a directory syncs its name with the last of them") {
+  on_fault_fs({}, [](support::fault_fs& disk) {
+    for (const way& how : every_way({"copy"})) {
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      const std::string folder = w.folder().path().string();
+      disk.orders().reset();
+      disk.orders().fail(request_kind::sync_directory, 1, EIO);
+      CHECK(w.run(enter_fresh(w.engine(), folder, sluice::make_parents::yes)) ==
+            code::durability_unknown);
+      CHECK(w.engine().clear_suspects() == 1);
+      CHECK(w.run(publish_in_steps(w.engine(), folder)) == 0);
+      CHECK(disk.orders().of(request_kind::sync_directory).seen == 3);
+      std::filesystem::remove_all(folder + "/fresh");
+    }
+  });
+}
+
 TEST_CASE("who publishes in a directory that its maker could not sync syncs its name himself") {
   on_fault_fs({}, [](support::fault_fs& disk) {
     for (const way& how : every_way({"copy"})) {

@@ -17,6 +17,7 @@
 #include <iostream>
 #include <string>
 
+#include "support/hang_report.hpp"
 #include "support/skips.hpp"
 
 namespace faults {
@@ -51,7 +52,7 @@ inline constexpr unsigned seconds_max = 60;  // a child that hangs is a failed t
 
 template <class Body>
 int run_child(Body& body) {
-  ::alarm(seconds_max);
+  support::hang_after(seconds_max);
   failure_count::seen = 0;
   int code = 0;
   try {

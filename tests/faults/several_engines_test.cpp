@@ -147,7 +147,10 @@ TEST_CASE("a publish whose directory is being synced hears of another engine's f
         disk.orders().of(request_kind::sync_directory).stop_at = 1;
         std::optional<int> told;
         two.one().start(publish(two.of_one, "one"), [&told](int c) { told = c; });
-        two.until(two.one(), [&] { return disk.has_stopped(std::chrono::milliseconds(0)); });
+        two.until(two.one(),
+                  [&] { return told || disk.has_stopped(std::chrono::milliseconds(0)); });
+        REQUIRE(told.value_or(0) == 0);
+        REQUIRE_FALSE(told);
         if (fails) two.one().add_suspect(device);
         disk.resume();
         two.until(two.one(), [&told] { return told.has_value(); });

@@ -69,7 +69,10 @@ class fault_fs {
         },
         limit);
   }
-  void resume() { ::kill(child_, SIGCONT); }
+  // One that has vanished has no process: kill(-1) would be for every process of the machine.
+  void resume() {
+    if (child_ > 0) ::kill(child_, SIGCONT);
+  }
   // The disk is gone for good: what waits for it fails, and so does everything after.
   void vanish() {
     if (child_ <= 0) return;

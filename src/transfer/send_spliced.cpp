@@ -69,11 +69,45 @@ op_request writable_request(const sending& s) {
   return request;
 }
 
+// What of the file was in the cache a moment ago. A full socket takes a few hundred KiB at a time,
+// and asking costs three system calls: so the answer is kept for the calls that follow, and while
+// it is yes, more is asked for each time.
+class resident_range {
+ public:
+  // Whether all of it is there, or was.
+  bool holds(const sending& s, std::uint64_t bytes) {
+    const std::uint64_t begin = s.next_offset();
+    const std::int64_t now = kernel::now_ns();
+    if (begin + bytes <= end_ && now - asked_ns_ < kept_ns) return true;
+    const int fd = s.from.fd.get();
+    const std::uint64_t more = std::min(std::max(bytes, ask_bytes_), to_splice(s));
+    asked_ns_ = now;
+    end_ = begin;
+    if (more > bytes && kernel::is_resident(fd, begin, more)) {
+      end_ = begin + more;
+    } else if (kernel::is_resident(fd, begin, bytes)) {
+      end_ = begin + bytes;
+    }
+    const bool all = end_ == begin + more;
+    ask_bytes_ = all ? std::min(2 * more, ask_bytes_max) : 0;
+    return end_ > begin;
+  }
+
+ private:
+  // Pages may be dropped meanwhile: the loop would then wait for the disk, for once.
+  static constexpr std::int64_t kept_ns = 20'000'000;
+  static constexpr std::uint64_t ask_bytes_max = 8 << 20;
+
+  std::uint64_t end_ = 0;  // in the file
+  std::int64_t asked_ns_ = 0;
+  std::uint64_t ask_bytes_ = 0;
+};
+
 // The loop itself only where nothing can wait: the socket is non-blocking, and the pages are there.
-op_route route_of(const sending& s, std::uint64_t bytes) {
+op_route route_of(const sending& s, std::uint64_t bytes, resident_range& resident) {
   engine_core& core = s.from.core;
   if (core.values().splice.via == tuning::splice_choice::pool) return op_route::worker;
-  if (!kernel::is_resident(s.from.fd.get(), s.next_offset(), bytes)) {
+  if (!resident.holds(s, bytes)) {
     core.counters().splice.absent_chunks.add();
     return op_route::worker;
   }
@@ -81,14 +115,14 @@ op_route route_of(const sending& s, std::uint64_t bytes) {
   return op_route::loop_thread;
 }
 
-op_request sendfile_request(const sending& s) {
+op_request sendfile_request(const sending& s, resident_range& resident) {
   op_request request;
   request.kind = op_kind::sendfile;
   request.fd = s.to.fd();
   request.fd2 = s.from.fd.get();
   request.offset2 = s.next_offset();
   request.length = std::min<std::uint64_t>(s.from.core.values().splice.chunk_bytes, to_splice(s));
-  request.route = route_of(s, request.length);
+  request.route = route_of(s, request.length, resident);
   request.accept_again = true;
   return request;
 }
@@ -138,9 +172,10 @@ task<int> send_head(sending& s) {
 task<int> send_by_sendfile(sending& s) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
   pace peer({knobs.timeout_ms, knobs.rate_min_bytes}, kernel::now_ns());
+  resident_range resident;
   while (to_splice(s) > 0) {
     const std::int64_t ours_since_ns = kernel::now_ns();
-    const op_request request = sendfile_request(s);
+    const op_request request = sendfile_request(s, resident);
     op_await sendfile(s.from.core.loop(), request);
     const result<std::size_t> got = co_await sendfile;
     const std::int64_t now = kernel::now_ns();

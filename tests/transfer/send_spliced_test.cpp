@@ -122,6 +122,29 @@ TEST_CASE("what is not in the page cache is left to a worker thread, and arrives
   });
 }
 
+// More is asked for at a time while the answers are yes: it must not hide what is missing.
+TEST_CASE("of a file whose end is not in the page cache the loop sends the beginning itself") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    if (on.folder == "/dev/shm") continue;  // is never evicted
+    world w(on, {{"sluice.send.path", "splice"},
+                 {"sluice.splice.via", "inline"},
+                 {"sluice.splice.chunk_bytes", "1M"}});
+    const std::vector<std::byte> source = pattern(17, 0, 24 << 20);
+    make_file(w.at("source"), source);
+    const int fd = ::open(w.at("source").c_str(), O_RDONLY | O_CLOEXEC);
+    REQUIRE(fd >= 0);
+    REQUIRE(::fsync(fd) == 0);
+    REQUIRE(::posix_fadvise(fd, 18 << 20, 0, POSIX_FADV_DONTNEED) == 0);
+    ::close(fd);
+    const sent s = send_range(w, range(0, source.size()), take_all);
+    REQUIRE(s.outcome.has_value());
+    CHECK(same_bytes(s.arrived, source));
+    CHECK(w.counter("sluice.splice.absent_chunks") > 0);
+    CHECK(w.counter("sluice.splice.inline_calls") >= 17);
+  }
+}
+
 TEST_CASE("a cached file is sent by the loop itself, without a thread") {
   for (const setting& on : every_setting()) {
     CAPTURE(on.name);

@@ -38,6 +38,12 @@ connection_field field_of(const exchange& x, bool persists) {
   return x.asked.http_1_1 ? connection_field::none : connection_field::keep_alive;
 }
 
+sluice::task<sluice::result<void>> send_text(exchange& x, std::span<const std::byte> bytes) {
+  const auto sent = co_await x.peer.send(bytes, x.home.limits().idle_timeout);
+  if (!sent) co_return std::unexpected(sent.error());
+  co_return sluice::result<void>{};
+}
+
 // How a file was sent. `begun`: the peer has the head, so that nothing else can be said any more.
 struct payload_sent {
   sluice::result<void> done;
@@ -55,17 +61,15 @@ sluice::task<payload_sent> send_payload(exchange& x, answer& a, const std::strin
   sluice::receipt progress;
   const auto sent = co_await sluice::send_from_file(x.peer, *a.payload, options, &progress);
   payload_sent p;
+  if (sent && a.has_trailers) {
+    const std::string end = end_of_payload(*sent);
+    p.done = co_await send_text(x, std::as_bytes(std::span(end)));
+  }
   if (sent) co_return p;
   p.done = std::unexpected(sent.error());
   // Of the errors before the first byte only the lack of a block is told: it passes.
   p.begun = sent.error().code != ENOBUFS || progress.first_byte.count() > 0;
   co_return p;
-}
-
-sluice::task<sluice::result<void>> send_text(exchange& x, std::span<const std::byte> bytes) {
-  const auto sent = co_await x.peer.send(bytes, x.home.limits().idle_timeout);
-  if (!sent) co_return std::unexpected(sent.error());
-  co_return sluice::result<void>{};
 }
 
 // What is wrong with the machine the peer can do nothing about; whoever runs the server is told.
@@ -97,8 +101,9 @@ sluice::task<after> send_answer(exchange& x, answer& a) {
   settle_body(x);
   x.input.release_if_empty();
   const bool persists = x.body == body_state::none && x.asked.keep_alive && !x.home.stopping();
-  std::string head = format_head(a, field_of(x, persists), ::time(nullptr));
   const bool has_payload = a.payload && a.length > 0 && x.asked.method != method::head;
+  a.has_trailers = has_payload && x.asked.takes_trailers;
+  std::string head = format_head(a, field_of(x, persists), ::time(nullptr));
   if (!has_payload && x.asked.method != method::head) head.append(a.text);
 
   x.home.counts().answered(a.status);

@@ -45,6 +45,7 @@ class head_parser : public http::basic_parser<true> {
   request made;
   std::string transfer_encoding;
   std::string expect;
+  std::string te;
   unsigned hosts = 0;
   unsigned content_lengths = 0;
   bool folded = false;
@@ -88,6 +89,7 @@ class head_parser : public http::basic_parser<true> {
         append_to_list(transfer_encoding, view(value));
         break;
       case http::field::expect: append_to_list(expect, view(value)); break;
+      case http::field::te: append_to_list(te, view(value)); break;
       case http::field::content_range: made.partial = true; break;
       case http::field::range: append_to_list(made.range, view(value)); break;
       case http::field::if_match: condition(made.when.if_match, value); break;
@@ -185,6 +187,21 @@ std::expected<bool, refusal> expects_continue(const head_parser& parsed) {
   return refuse(417, "the only expectation known here is 100-continue");
 }
 
+// Of a list of codings with weights the member without any that says trailers.
+bool takes_trailers(std::string_view te) {
+  while (!te.empty()) {
+    const std::size_t comma = te.find(',');
+    std::string_view member = te.substr(0, comma);
+    te = comma == std::string_view::npos ? std::string_view() : te.substr(comma + 1);
+    while (!member.empty() && (member.front() == ' ' || member.front() == '\t'))
+      member.remove_prefix(1);
+    while (!member.empty() && (member.back() == ' ' || member.back() == '\t'))
+      member.remove_suffix(1);
+    if (is_word(member, "trailers")) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 std::expected<request, refusal> parse_request(std::span<const std::byte> head) {
@@ -203,6 +220,7 @@ std::expected<request, refusal> parse_request(std::span<const std::byte> head) {
 
   request made = std::move(parser.made);
   made.expects_continue = *expected;
+  made.takes_trailers = made.http_1_1 && takes_trailers(parser.te);
   made.keep_alive = parser.keep_alive();
   made.chunked = parser.chunked();
   if (const auto length = parser.content_length()) made.content_length = *length;

@@ -31,6 +31,7 @@ struct request {
   std::optional<std::string> content_digest;  // RFC 9530, as sent; digest.hpp takes them apart
   std::optional<std::string> repr_digest;
   std::string want_repr_digest;
+  bool takes_trailers = false;  // TE: trailers (RFC 9110 section 10.1.4), of HTTP/1.1 alone
 
   [[nodiscard]] bool has_body() const { return chunked || content_length.value_or(0) > 0; }
 };

@@ -75,13 +75,20 @@ std::string format_head(const answer& a, connection_field connection, std::int64
   auto out = std::back_inserter(head);
   fmt::format_to(out, FMT_COMPILE("HTTP/1.1 {} {}\r\nDate: {}\r\n{}"), a.status,
                  reason_phrase(a.status), format_http_date(date_seconds), line_of(connection));
-  if (a.describes_file)
+  if (a.has_trailers)
+    head.append("Transfer-Encoding: chunked\r\nTrailer: Sluice-Receipt\r\n");
+  else if (a.describes_file)
     fmt::format_to(out, FMT_COMPILE("Content-Length: {}\r\n"), a.length);
   else if (!has_no_content(a.status))
     fmt::format_to(out, FMT_COMPILE("Content-Length: {}\r\n"), a.text.size());
   if (!a.text.empty()) head.append("Content-Type: text/plain; charset=utf-8\r\n");
   head.append(a.fields).append("\r\n");
+  if (a.has_trailers) fmt::format_to(out, "{:x}\r\n", a.length);
   return head;
+}
+
+std::string end_of_payload(const sluice::receipt& moved) {
+  return fmt::format("\r\n0\r\nSluice-Receipt: {}\r\n\r\n", format_receipt(moved, "none"));
 }
 
 std::string format_receipt(const sluice::receipt& moved, std::string_view durability,

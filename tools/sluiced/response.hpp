@@ -26,6 +26,7 @@ struct answer {
   std::string cause;                    // of a 5xx, for the operator: the error of the library
   bool to_nobody = false;               // the peer is gone or the server ends: close without a word
   bool describes_file = false;          // the length is the payload's: 200 and 206 of GET and HEAD
+  bool has_trailers = false;            // the payload is one chunk, and end_of_payload follows it
 };
 
 // With "status reason: sentence" as the body, so that a person who runs curl sees what happened.
@@ -37,6 +38,9 @@ enum class connection_field : std::uint8_t { none, close, keep_alive };
 // The head of an answer, its empty line included. `date_seconds` is now.
 [[nodiscard]] std::string format_head(const answer& a, connection_field connection,
                                       std::int64_t date_seconds);
+
+// What follows the payload of an answer with trailers: its receipt (RFC 9112 section 7.1).
+[[nodiscard]] std::string end_of_payload(const sluice::receipt& moved);
 
 [[nodiscard]] std::string_view reason_phrase(int status);
 

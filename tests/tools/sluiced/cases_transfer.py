@@ -86,6 +86,39 @@ def a_receipt_names_path_reason_copies_operations_times_bytes_and_durability(ben
 
 
 @case
+def the_receipt_of_a_download_follows_it_for_who_takes_trailers(bench):
+    data = content(3_000_001, seed=8)
+    small = content(5000, seed=9)
+    for name, body in {'big': data, 'small': small, 'empty': b''}.items():
+        bench.shared.ask_for(201, 'PUT', f'/trailers/{name}', body=body)
+    asks = ['TE: gzip;q=0.5, trailers', 'Connection: TE']
+    with bench.shared.connect() as c:
+        asked = request('GET', '/trailers/big', asks)
+        got = c.send(asked).expect(200, 'one request with trailers')
+        check(got.body == data and 'content-length' not in got.fields, 'the body', asked, got)
+        check(got.fields.get('trailer') == 'Sluice-Receipt', 'it is announced', asked, got)
+        receipt = got.trailers.get('sluice-receipt', '')
+        check(re.match(r'path=splice; reason="auto: [^"]+"; copies=0; misrouted=\d+; ops=\d+; ',
+                       receipt) and receipt.endswith('bytes=3000001; durability=none'),
+              f'the receipt: {receipt}', asked, got)
+        asked = request('GET', '/trailers/small', [*asks, 'Range: bytes=1-4000'])
+        got = c.send(asked).expect(206, 'a range on the same connection')
+        check(got.body == small[1:4001], 'the range', asked, got)
+        check('path=copy; ' in got.trailers['sluice-receipt'] and
+              'bytes=4000;' in got.trailers['sluice-receipt'], 'its receipt', asked, got)
+        got = c.send(request('GET', '/trailers/empty', asks)).expect(200, 'nothing to send')
+        check(got.fields.get('content-length') == '0' and not got.trailers, 'no transfer', b'', got)
+        got = c.send(request('HEAD', '/trailers/big', asks)).expect(200, 'HEAD', to_head=True)
+        check(got.fields.get('content-length') == '3000001', 'HEAD says the length', b'', got)
+        got = c.send(request('GET', '/trailers/big')).expect(200, 'who does not take trailers')
+        check(got.body == data and 'trailer' not in got.fields, 'gets none', b'', got)
+    out, status, error = curl('-D', '-', '-o', bench.folder / 'trailed', '-H', 'TE: trailers', '-H',
+                              'Connection: TE', bench.shared.url('/trailers/big'))
+    check(status == 0 and (bench.folder / 'trailed').read_bytes() == data, f'curl: {error}')
+    check(b'Sluice-Receipt: path=splice' in out, 'curl shows it', answer=out)
+
+
+@case
 def a_path_that_is_not_to_be_had_is_in_the_receipt(bench):
     if not os.access('/dev/shm', os.W_OK):
         raise Skipped('no filesystem without O_DIRECT here')

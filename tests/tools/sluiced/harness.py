@@ -56,6 +56,7 @@ class Answer:
             name, _, value = line.partition(':')
             self.fields[name.lower()] = value.strip()
         self.body = body
+        self.trailers = {}
 
     def __str__(self):
         return f'{self.status} {self.reason} {self.fields} {shown(self.body, 200)}'
@@ -114,11 +115,31 @@ class Connection:
         head, _, self.received = self.received.partition(b'\r\n\r\n')
         parsed = Answer(head, b'')
         no_body = to_head or parsed.status in (100, 204, 304)
+        if not no_body and parsed.fields.get('transfer-encoding') == 'chunked':
+            self._take_chunks(parsed)
+            return parsed
         length = 0 if no_body else int(parsed.fields.get('content-length', '0'))
         while len(self.received) < length:
             self._more('the body of the answer is incomplete')
         parsed.body, self.received = self.received[:length], self.received[length:]
         return parsed
+
+    def _line(self):
+        while b'\r\n' not in self.received:
+            self._more('a line of a chunked body is incomplete')
+        line, _, self.received = self.received.partition(b'\r\n')
+        return line.decode('latin-1')
+
+    def _take_chunks(self, parsed):
+        while length := int(self._line(), 16):
+            while len(self.received) < length:
+                self._more('a chunk is incomplete')
+            parsed.body += self.received[:length]
+            self.received = self.received[length:]
+            check(self._line() == '', 'a chunk ends where it says', self.sent, parsed)
+        while line := self._line():
+            name, _, value = line.partition(':')
+            parsed.trailers[name.lower()] = value.strip()
 
     def expect(self, status, what='', to_head=False):
         got = self.answer(to_head)

@@ -54,6 +54,21 @@ TEST_CASE("digest fields are kept as they were sent, several lines as one list")
   CHECK(without->want_repr_digest.empty());
 }
 
+TEST_CASE("who takes trailers says so, in HTTP/1.1") {
+  const auto takes = [](const std::string& line) {
+    return parse("GET / HTTP/1.1\r\nHost: a\r\n" + line + "\r\n")->takes_trailers;
+  };
+  CHECK(takes("TE: trailers\r\n"));
+  CHECK(takes("te: gzip;q=0.5 ,\tTrailers \r\n"));
+  CHECK(takes("TE: gzip\r\nTE: trailers\r\n"));
+  CHECK_FALSE(takes(""));
+  CHECK_FALSE(takes("TE: \r\n"));
+  CHECK_FALSE(takes("TE: trailer\r\n"));
+  CHECK_FALSE(takes("TE: gzip, x;trailers=1, ,\r\n"));
+  CHECK_FALSE(takes("Trailer: trailers\r\n"));
+  CHECK_FALSE(parse("GET / HTTP/1.0\r\nTE: trailers\r\n\r\n")->takes_trailers);
+}
+
 TEST_CASE("methods are told apart by case") {
   CHECK(parse("GET / HTTP/1.1\r\nHost: a\r\n\r\n")->method == method::get);
   CHECK(parse("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")->method == method::head);

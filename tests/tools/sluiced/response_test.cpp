@@ -40,6 +40,21 @@ TEST_CASE("a described file has the length of its range") {
         "HTTP/1.1 200 OK\r\n" + date + "Content-Length: 7\r\nETag: \"x\"\r\n\r\n");
 }
 
+TEST_CASE("a payload with trailers is one chunk, and its receipt follows") {
+  answer a;
+  a.describes_file = true;
+  a.has_trailers = true;
+  a.length = 255;
+  a.fields = "ETag: \"x\"\r\n";
+  CHECK(format_head(a, connection_field::none, now) ==
+        "HTTP/1.1 200 OK\r\n" + date +
+            "Transfer-Encoding: chunked\r\nTrailer: Sluice-Receipt\r\nETag: \"x\"\r\n\r\nff\r\n");
+  sluice::receipt moved;
+  moved.bytes = 255;
+  CHECK(end_of_payload(moved) ==
+        "\r\n0\r\nSluice-Receipt: " + format_receipt(moved, "none") + "\r\n\r\n");
+}
+
 TEST_CASE("a busy server says when to come back") {
   CHECK(answer_of({503, "full"}).fields == "Retry-After: 1\r\n");
   CHECK(answer_of({500, "broken"}).fields.empty());

@@ -158,7 +158,10 @@ def line_script(plot, order):
              f'set ylabel {quoted(plot.y_label)}']
     if count == 1:
         lines.append('set key outside right top vertical Left reverse samplen 3 spacing 1.2')
-        one = plot.panels[0]._replace(title=plot.title)
+        # Not a title: that is centred over the axes and cut off where it is wider than they are.
+        lines += [f'set label 1 {quoted(plot.title)} at screen 0.01, screen 0.965 left',
+                  'set tmargin at screen 0.92']
+        one = plot.panels[0]._replace(title='')
         return lines + panel_lines(plot, one, 0, order, True)
     # By hand, so that the panels are equally wide and one legend serves all of them.
     lines.append(f'set multiplot title {quoted(plot.title)} font ",13"')

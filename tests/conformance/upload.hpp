@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "conformance/suite.hpp"
+#include "support/adopted_stream.hpp"
 
 namespace conformance {
 
@@ -45,11 +46,7 @@ inline sluice::task<uploaded> receive_upload(sluice::engine& e, sluice::stream f
   co_return u;
 }
 
-inline sluice::stream adopt(sluice::engine& e, int fd) {
-  sluice::result<sluice::stream> made = sluice::stream::adopt(e, fd);
-  REQUIRE(made.has_value());
-  return std::move(*made);
-}
+using support::adopt;
 
 inline sluice::receive_options of_length(std::uint64_t length) {
   sluice::receive_options options;

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/adopted_stream.hpp"
 #include "support/engine_fixture.hpp"
 #include "support/seeded_data.hpp"
 #include "support/stream_pair.hpp"
@@ -23,16 +24,11 @@ namespace {
 
 using namespace sluice;
 using namespace std::chrono_literals;
+using support::adopt;
 using support::backends;
 using support::engine_fixture;
 using support::pattern;
 using support::stream_pair;
-
-stream adopt(engine& e, int fd) {
-  result<stream> made = stream::adopt(e, fd);
-  REQUIRE(made.has_value());
-  return std::move(*made);
-}
 
 task<result<std::size_t>> recv(stream& s, std::span<std::byte> into,
                                recv_mode mode = recv_mode::some,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -161,5 +162,10 @@ class frame_keeper {
   std::size_t keep_;
   std::vector<kept> kept_;
 };
+
+inline sluice::task<sluice::result<sluice::frame>> next_of(sluice::frame_receiver& frames,
+                                                           std::chrono::nanoseconds timeout = {}) {
+  co_return co_await frames.next(timeout);
+}
 
 }  // namespace support

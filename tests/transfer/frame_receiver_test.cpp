@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "sluice/frames.hpp"
+#include "support/adopted_stream.hpp"
 #include "support/engine_fixture.hpp"
 #include "support/frame_modes.hpp"
 #include "support/framed_stream.hpp"
@@ -19,18 +20,14 @@ namespace {
 
 using namespace sluice;
 using namespace std::chrono_literals;
+using support::adopt;
 using support::backends;
 using support::engine_fixture;
 using support::frame_keeper;
 using support::framed_stream;
+using support::next_of;
 using support::seeded_random;
 using support::stream_pair;
-
-stream adopt(engine& e, int fd) {
-  result<stream> made = stream::adopt(e, fd);
-  REQUIRE(made.has_value());
-  return std::move(*made);
-}
 
 // How a stream of frames ended: 0 between two frames, else the error.
 struct reading {
@@ -75,10 +72,6 @@ task<reading> read_and_write(engine& e, stream from, frame_mode mode) {
   }
   r.frames = std::move(seen.frames);
   co_return r;
-}
-
-task<result<frame>> next_of(frame_receiver& frames, std::chrono::nanoseconds timeout = {}) {
-  co_return co_await frames.next(timeout);
 }
 
 void send_in_pieces(int fd, std::span<const std::byte> bytes, std::uint64_t seed) {

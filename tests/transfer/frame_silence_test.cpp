@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sluice/frames.hpp"
+#include "support/adopted_stream.hpp"
 #include "support/engine_fixture.hpp"
 #include "support/frame_modes.hpp"
 #include "support/framed_stream.hpp"
@@ -17,21 +18,13 @@ namespace {
 
 using namespace sluice;
 using namespace std::chrono_literals;
+using support::adopt;
 using support::backends;
 using support::engine_fixture;
 using support::frame_keeper;
 using support::framed_stream;
+using support::next_of;
 using support::stream_pair;
-
-stream adopt(engine& e, int fd) {
-  result<stream> made = stream::adopt(e, fd);
-  REQUIRE(made.has_value());
-  return std::move(*made);
-}
-
-task<result<frame>> next_of(frame_receiver& frames, std::chrono::nanoseconds timeout = {}) {
-  co_return co_await frames.next(timeout);
-}
 
 }  // namespace
 

@@ -176,9 +176,11 @@ frame_assembler::step frame_assembler::fill_part() {
   return step::frame;
 }
 
-// A payload that fills more than a block has no slot that could be predicted.
+// A payload that fills more than a block has no slot that could be predicted; and a stream that has
+// none for a while keeps no block, or it would take one and drop it again for ever.
 bool frame_assembler::scatters() const {
-  return predictor_.mode() == frame_mode::scatter && predictor_.payload_bytes() <= block_bytes_;
+  return predictor_.mode() == frame_mode::scatter && predictor_.bulk() &&
+         predictor_.payload_bytes() <= block_bytes_;
 }
 
 bool frame_assembler::room_for_slot() const {

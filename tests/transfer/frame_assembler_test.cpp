@@ -127,11 +127,12 @@ constexpr frame_mode modes[] = {frame_mode::scatter, frame_mode::contiguous, fra
                                 frame_mode::multishot, frame_mode::automatic};
 
 template <class Cut>
-void check_stream(const framed_stream& stream, frame_mode mode, Cut cut) {
+void check_stream(const framed_stream& stream, frame_mode mode, Cut cut,
+                  const tuning::frames_knobs& knobs = {}) {
   CAPTURE(static_cast<int>(mode));
   pools memory;
   frame_keeper seen(20);
-  feeder f(memory, mode, stream.bytes());
+  feeder f(memory, mode, stream.bytes(), knobs);
   REQUIRE(f.run(seen, cut));
   CHECK(seen.let_go_of_all());
   REQUIRE(seen.frames.size() == stream.frames().size());
@@ -170,11 +171,14 @@ TEST_CASE("a stream cut in two at any place gives the same frames in every mode"
   stream.piece(300);
   stream.note(5000);
   stream.piece(300);
+  tuning::frames_knobs small;  // so that auto scatters them, and stops and begins again
+  small.scatter_min_bytes = 1;
   for (const frame_mode mode : modes) {
     for (std::size_t at = 1; at < stream.bytes().size(); ++at) {
       CAPTURE(at);
-      check_stream(stream, mode,
-                   [at](std::size_t fed) { return fed < at ? at - fed : std::size_t{1} << 30U; });
+      check_stream(
+          stream, mode,
+          [at](std::size_t fed) { return fed < at ? at - fed : std::size_t{1} << 30U; }, small);
     }
   }
 }
@@ -302,6 +306,18 @@ TEST_CASE("a length that no memory could hold is no view, whatever the protocol 
   CHECK(a.plan().pieces.size() == 1);
   a.received(4);
   CHECK(a.next() == frame_assembler::step::block);
+}
+
+// Forced scatter predicts what came last, however long ago that was.
+TEST_CASE(
+    "a stream that falls silent of payloads asks for no block, and then for one, in every mode") {
+  framed_stream stream(16);
+  for (int i = 0; i < 3; ++i) stream.piece(5000);
+  for (int i = 0; i < 100; ++i) stream.have();
+  for (int i = 0; i < 3; ++i) stream.piece(5000);
+  for (const frame_mode mode : modes) {
+    check_stream(stream, mode, [](std::size_t) { return std::size_t{100}; });
+  }
 }
 
 TEST_CASE("an empty pool of blocks is asked only when a payload is there to be placed") {

@@ -81,8 +81,9 @@ struct receive_options {
 // space first, so that ENOSPC and EDQUOT come before the first byte. On failure nothing may be
 // published: code::end_of_stream, code::too_slow (below sluice.receive.rate_min_bytes), ETIMEDOUT
 // (silent for sluice.receive.timeout_ms), ENOSPC, EDQUOT, EIO, ECONNRESET, ECANCELED,
-// code::path_unavailable (a forced path that cannot work here), ENOBUFS (no block became free in
-// twice that time), code::refused_by_check or whatever else the check says; EBADF when either is
+// code::path_unavailable (a forced path that cannot work here), ENOBUFS (no block or pipe became
+// free in twice that time), EMFILE and ENFILE (the same, and for want of a descriptor no further
+// pipe could be made), code::refused_by_check or whatever else the check says; EBADF when either is
 // closed. While others wait for blocks a peer must fill each of its own within
 // sluice.receive.timeout_ms, or is too slow.
 // `progress`, when given, is the receipt so far, also after a failure; its `bytes` are those
@@ -152,8 +153,9 @@ struct send_options {
 // through a mapping, a time that is set back, a change after the last bytes were sent, which shows
 // in spliced pages only, and of a spliced file that may change a cut that is grown over. The last
 // bytes of a splice come from memory. Other errors: EPIPE, ECONNRESET, ETIMEDOUT (nothing taken for
-// sluice.send.timeout_ms), code::too_slow, EIO, ECANCELED, ENOBUFS (no block became free in twice
-// that time), code::path_unavailable (a forced path that cannot work here), EBADF (either is
+// sluice.send.timeout_ms), code::too_slow, EIO, ECANCELED, ENOBUFS (no block or pipe became free in
+// twice that time), EMFILE and ENFILE (the same, and for want of a descriptor no further pipe could
+// be made), code::path_unavailable (a forced path that cannot work here), EBADF (either is
 // closed). While others wait for blocks a peer must take each of its own within
 // sluice.send.timeout_ms, or is too slow. The socket is non-blocking from its first splice on.
 // Blocks sent without a copy (sluice.send.zero_copy) are waited for until the peer's kernel has

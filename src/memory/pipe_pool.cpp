@@ -18,7 +18,10 @@ void pipe_lease::reset() {
 
 bool pipe_await::await_ready() noexcept {
   std::optional<result<pipe_lease>> taken = from_->try_take();
-  if (!taken) return false;
+  if (!taken) {
+    shortage_ = from_->shortage();
+    return false;
+  }
   granted_ = std::move(*taken);
   return true;
 }
@@ -36,7 +39,7 @@ void pipe_await::begin(std::coroutine_handle<> awaiting, scope* task_scope) noex
 
 result<pipe_lease> pipe_await::await_resume() noexcept {
   if (!granted_ && wait_.outcome() == -ETIMEDOUT)
-    return fail(ETIMEDOUT, "pipe", "waiting for a pipe");
+    return fail(shortage_ != 0 ? shortage_ : ETIMEDOUT, "pipe", "waiting for a pipe");
   return std::move(granted_);
 }
 
@@ -56,6 +59,7 @@ pipe_pool::~pipe_pool() {
 }
 
 std::optional<result<pipe_lease>> pipe_pool::try_take() {
+  shortage_ = 0;
   if (!free_.empty()) {
     pipe_lease taken(this, std::move(free_.back()));
     free_.pop_back();
@@ -65,7 +69,8 @@ std::optional<result<pipe_lease>> pipe_pool::try_take() {
   if (made_ == pipes_max_) return std::nullopt;
   result<kernel::pipe> made = kernel::pipe::make(pipe_bytes_);
   if (!made) {
-    // Out of descriptors: those that are taken come back.
+    shortage_ = made.error().code;
+    // Those that are taken come back.
     if (made_ > 0) return std::nullopt;
     return result<pipe_lease>(std::unexpected(made.error()));
   }

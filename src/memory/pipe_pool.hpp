@@ -47,8 +47,8 @@ class pipe_lease {
   std::optional<kernel::pipe> pipe_;
 };
 
-// Awaits a pipe; FIFO among those who wait. Yields ECANCELED instead, ETIMEDOUT, or EMFILE and
-// ENFILE when not one can be made.
+// Awaits a pipe; FIFO among those who wait. Yields ECANCELED instead, or ETIMEDOUT; where it was
+// for want of a descriptor that it had to wait, or not one pipe can be made, EMFILE or ENFILE.
 class [[nodiscard]] pipe_await {
  public:
   // Zero timeout: no limit.
@@ -64,6 +64,7 @@ class [[nodiscard]] pipe_await {
   friend class pipe_pool;
   void begin(std::coroutine_handle<> awaiting, scope* task_scope) noexcept;
   op wait_;
+  int shortage_ = 0;  // the pool's, when this began to wait
   result<pipe_lease> granted_ = fail(ECANCELED, "pipe", "waiting for a pipe");
   pipe_pool* from_;
   std::chrono::nanoseconds timeout_;
@@ -81,9 +82,12 @@ class pipe_pool {
   ~pipe_pool();  // every lease must be back
 
   [[nodiscard]] pipe_await take(std::chrono::nanoseconds timeout = {}) { return {*this, timeout}; }
-  // An idle pipe or a new one. Nothing: all are taken. An error only when there is none to wait
-  // for.
+  // An idle pipe or a new one. Nothing: all are taken, and shortage() says why there are no more of
+  // them. An error only when there is none to wait for.
   [[nodiscard]] std::optional<result<pipe_lease>> try_take();
+  // Why the last try to take one made none: EMFILE, ENFILE or another errno of pipe2(2); 0 when it
+  // did not come to that.
+  [[nodiscard]] int shortage() const { return shortage_; }
   // Somebody waits for a pipe: whoever holds one should hurry.
   [[nodiscard]] bool wanted() const { return !waiters_.empty(); }
   [[nodiscard]] std::size_t pipes_max() const { return pipes_max_; }
@@ -101,6 +105,7 @@ class pipe_pool {
   tuning::splice_counters& counters_;
   std::vector<kernel::pipe> free_;  // back: used last
   std::size_t made_ = 0;
+  int shortage_ = 0;
   op_list waiters_;  // front: waits longest
 };
 

@@ -137,13 +137,10 @@ void direction::cancel() {
   if (runs_in_ != nullptr) runs_in_->cancel(both_.core.loop());
 }
 
-// None at hand: all are taken, or one more could not be made. The pool keeps the errno of that to
-// itself while it has pipes whose return can be waited for.
-const char* why_no_pipe(const std::optional<result<pipe_lease>>& at_hand, const pipe_pool& pool) {
-  if (!at_hand && pool.taken() == pool.pipes_max())
-    return "auto: spliced, but copied while every pipe was taken";
-  if (!at_hand) return "auto: spliced, but copied while no further pipe could be made";
-  switch (at_hand->error().code) {
+// None at hand: all are taken, or one more could not be made.
+const char* why_no_pipe(int shortage) {
+  switch (shortage) {
+    case 0: return "auto: spliced, but copied while every pipe was taken";
     case EMFILE:
       return "auto: spliced, but copied while the process had no descriptors for a pipe (EMFILE)";
     case ENFILE:
@@ -161,7 +158,7 @@ bool direction::waits_for_pipe() {
   if (at_hand && *at_hand) {
     taken(std::move(*at_hand));
   } else {
-    so_far_.reason = why_no_pipe(at_hand, both_.core.pipes());
+    so_far_.reason = why_no_pipe(both_.core.pipes().shortage());
   }
   return false;
 }

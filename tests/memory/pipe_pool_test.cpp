@@ -180,9 +180,28 @@ TEST_CASE("without descriptors the first is told so, and a later one waits for t
     third = std::make_unique<taker>(b);
   }
   CHECK_FALSE(third->ended);
+  CHECK(b.pool.shortage() == EMFILE);
   second.held.reset();
   b.turn();
   CHECK(third->held);
+  CHECK(b.pool.shortage() == 0);
+}
+
+TEST_CASE("who waited in vain because no further pipe could be made is told why") {
+  bench b(2);
+  taker first(b);
+  REQUIRE(first.held);
+  std::unique_ptr<taker> second;
+  {
+    const no_descriptors none;
+    second = std::make_unique<taker>(b, std::chrono::milliseconds(1));
+  }
+  const taker made(b);  // there are descriptors again
+  taker third(b, std::chrono::milliseconds(1));
+  std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  b.turn();
+  CHECK(second->error == EMFILE);
+  CHECK(third.error == ETIMEDOUT);
 }
 
 TEST_CASE("when the last pipe is lost and none can be made, all who wait are told") {

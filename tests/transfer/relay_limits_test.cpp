@@ -163,8 +163,7 @@ TEST_CASE("path auto copies while no pipe can be made, and says that and not tha
       taken.reset();
       REQUIRE(r.failure() == 0);
       const std::string reason = r.outcome->to_second.reason;
-      CHECK(reason.find(one_is_taken ? "no further pipe could be made" : "EMFILE") !=
-            std::string::npos);
+      CHECK(reason.find("EMFILE") != std::string::npos);
       CHECK(r.outcome->to_second.misrouted_bytes > 0);
       CHECK(w.counter("sluice.relay.copied_bytes") > 0);
     }

@@ -138,12 +138,14 @@ class op {
 
   // Written by the loop and by the party that answers.
   std::int64_t result = 0;
-  std::uint64_t done = 0;     // bytes moved by the rounds before the last
-  int cancel_reason = 0;      // the errno that a cancelled op ends with; 0 while not cancelled
-  std::uint16_t retries = 0;  // rounds of EINTR and EAGAIN so far
-  bool on_worker = false;     // in_flight at the worker pool, not at the ring or epoll
-  bool holds_memory = false;  // send_zc: between its two answers
-  bool copied = false;        // send_zc: the kernel copied the bytes after all
+  std::uint64_t done = 0;    // bytes moved by the rounds before the last
+  std::uint32_t rounds = 0;  // times that the backend was given it: to repeat it, to continue it
+  std::uint32_t short_rounds = 0;  // of them, those that moved a part and were continued
+  int cancel_reason = 0;           // the errno that a cancelled op ends with; 0 while not cancelled
+  std::uint16_t retries = 0;       // rounds of EINTR and EAGAIN so far
+  bool on_worker = false;          // in_flight at the worker pool, not at the ring or epoll
+  bool holds_memory = false;       // send_zc: between its two answers
+  bool copied = false;             // send_zc: the kernel copied the bytes after all
 
   link_hook link;        // its list follows from the state
   link_hook scope_link;  // the scope's list, from start to completion
@@ -177,6 +179,7 @@ class [[nodiscard]] op_await {
   [[nodiscard]] std::uint64_t moved() const {
     return op_.result >= 0 ? static_cast<std::uint64_t>(op_.result) : op_.done;
   }
+  [[nodiscard]] const op& awaited() const { return op_; }  // once it has ended, to ask further
 
  private:
   SLUICE_API void begin(std::coroutine_handle<> awaiting, scope* task_scope) noexcept;

@@ -47,12 +47,12 @@ enum class cache_policy : std::uint8_t {
 // What a transfer reports when it ends, well or not.
 struct receipt {
   sluice::path path = sluice::path::copy;
-  const char* reason = "";                // why this path; a string literal
-  std::uint64_t bytes = 0;                // moved in full
-  std::uint32_t copies = 0;               // CPU copies per byte of the bulk, the kernel's included
-  std::uint64_t copied_bytes = 0;         // memcpy'd by sluice itself: bytes that came with a head
-  std::uint64_t ops = 0;                  // kernel operations
-  std::uint64_t short_ops = 0;            // of them, those that had to be continued
+  const char* reason = "";         // why this path; a string literal
+  std::uint64_t bytes = 0;         // moved in full
+  std::uint32_t copies = 0;        // CPU copies per byte of the bulk, the kernel's included
+  std::uint64_t copied_bytes = 0;  // memcpy'd by sluice itself: bytes that came with a head
+  std::uint64_t ops = 0;           // kernel operations, each time that one was begun or continued
+  std::uint64_t short_ops = 0;     // of them, those that moved a part and were continued
   std::chrono::nanoseconds first_byte{};  // from the start of the transfer
   std::chrono::nanoseconds
       last_byte{};                    // until the last byte was received, or handed to the socket

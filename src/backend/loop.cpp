@@ -57,6 +57,8 @@ loop::~loop() { base::require(under_way_ == 0, "a loop ended with an operation u
 void loop::start(op& o, scope* task_scope) {
   assert(o.state() == op_state::idle);
   o.done = 0;
+  o.rounds = 0;
+  o.short_rounds = 0;
   o.retries = 0;
   o.cancel_reason = 0;
   o.holds_memory = false;
@@ -151,6 +153,7 @@ bool loop::hand_over(op& o, no_sigpipe& guard) {
   if (!backend_.start(o)) return false;
   if (may_raise && may_have_raised_sigpipe(o)) guard->may_have_raised();
   set_state(o, op_state::in_flight);
+  ++o.rounds;
   counters_.ops.submitted.add();
   return true;
 }
@@ -205,6 +208,7 @@ void loop::settle(op& o) {
     finish(o, is_bulk_write(o.request.kind) ? -EIO : static_cast<std::int64_t>(o.done));
   } else {
     o.done += count;
+    ++o.short_rounds;
     o.retries = 0;
     advance(o.request, count);
     counters_.ops.resumed_short.add();

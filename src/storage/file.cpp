@@ -132,7 +132,10 @@ op_await file::truncate(std::uint64_t bytes) {
   return {state_->core.loop(), request};
 }
 
-task<result<void>> file::reserve(std::uint64_t bytes) { return reserve_space(*state_, 0, bytes); }
+task<result<void>> file::reserve(std::uint64_t bytes) {
+  std::uint64_t ops = 0;
+  co_return co_await reserve_space(*state_, 0, bytes, ops);
+}
 
 namespace {
 

@@ -68,6 +68,7 @@ void page_dropper::ended(op& o) noexcept {
   page_dropper& self = *static_cast<page_dropper*>(o.context);
   tuning::cache_counters& counters = self.file_.core.counters().cache;
   counters.drops.add();
+  self.ops_ += o.rounds;
   if (o.outcome() >= 0 && self.to_ > self.dropped_)
     counters.dropped_bytes.add(self.to_ - self.dropped_);
   self.dropped_ = std::max(self.dropped_, self.to_);

@@ -32,6 +32,7 @@ class page_dropper {
   // for it. 0, or the errno of a write-back that failed, which the next sync of the file says, too.
   // A cancelled task drops nothing more.
   [[nodiscard]] task<int> finished(std::uint64_t offset);
+  [[nodiscard]] std::uint64_t ops() const { return ops_; }  // calls made so far
 
  private:
   static std::int64_t drop(void* job);
@@ -51,6 +52,7 @@ class page_dropper {
   std::uint64_t dropped_;  // everything before it, and from offset_ on, has had its call
   std::uint64_t from_ = 0;
   std::uint64_t to_ = 0;
+  std::uint64_t ops_ = 0;
   int failure_ = 0;  // the last call's; written by the worker while it is under way
   // Of its own, so that a write-back that fails is still told to the file's descriptor, and so to
   // its next sync. None: not yet, or it cannot be had.

@@ -64,6 +64,8 @@ void read_ahead::begin_more() {
 void read_ahead::ended(op& o) noexcept {
   slot& s = *static_cast<slot*>(o.context);
   read_ahead& owner = *s.owner;
+  owner.ops_ += o.rounds;
+  owner.short_ops_ += o.short_rounds;
   if (o.outcome() > 0) s.read_bytes += static_cast<std::size_t>(o.outcome());
   const bool whole = s.read_bytes >= s.skip + s.wanted;
   // A direct read may stop short inside the file (read(2)); at its end nothing comes, or an odd
@@ -85,7 +87,7 @@ void read_ahead::read_rest(slot& s) {
   s.read.request.data = static_cast<std::byte*>(s.read.request.data) + done;
   s.read.request.offset += done;
   s.read.request.length -= done;
-  ++continued_;
+  ++short_ops_;
   file_.core.loop().start(s.read, scope_);
 }
 

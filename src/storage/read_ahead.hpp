@@ -64,7 +64,10 @@ class read_ahead {
 
   // errno of the read that failed, code::end_of_stream when the file was shorter than the range.
   [[nodiscard]] int failure() const { return failure_; }
-  [[nodiscard]] std::uint64_t ops() const { return begun_ + continued_; }
+  // Reads as the kernel was given them, those under way not included; and how many of them were
+  // continued.
+  [[nodiscard]] std::uint64_t ops() const { return ops_; }
+  [[nodiscard]] std::uint64_t short_ops() const { return short_ops_; }
 
  private:
   struct slot {
@@ -90,7 +93,8 @@ class read_ahead {
   std::uint64_t handed_ = 0;  // bytes of the range given to the caller
   std::uint64_t begun_ = 0;   // reads begun; each uses slot `number % depth`
   std::uint64_t taken_ = 0;   // reads popped
-  std::uint64_t continued_ = 0;
+  std::uint64_t ops_ = 0;
+  std::uint64_t short_ops_ = 0;
   std::size_t under_way_ = 0;
   int failure_ = 0;
 };

@@ -6,7 +6,8 @@
 
 namespace sluice {
 
-task<result<void>> reserve_space(file_state& state, std::uint64_t offset, std::uint64_t bytes) {
+task<result<void>> reserve_space(file_state& state, std::uint64_t offset, std::uint64_t bytes,
+                                 std::uint64_t& ops) {
   const result<kernel::inode_info> before = kernel::inode_of(state.fd.get());
   if (!before) co_return std::unexpected(before.error());
   // Not even tried when it cannot succeed: until it fails, an attempt takes all there is from
@@ -19,6 +20,7 @@ task<result<void>> reserve_space(file_state& state, std::uint64_t offset, std::u
   request.length = bytes;
   op_await reserving(state.core.loop(), request);
   const result<std::size_t> reserved = co_await reserving;
+  ops += reserving.awaited().rounds;
   if (reserved) co_return result<void>{};
   const int refusal = reserved.error().code;
   if (refusal == EOPNOTSUPP || refusal == ENOSYS)
@@ -31,6 +33,7 @@ task<result<void>> reserve_space(file_state& state, std::uint64_t offset, std::u
   back.length = before->bytes;
   op_await giving_back(state.core.loop(), back);
   const result<std::size_t> given_back = co_await giving_back;
+  ops += giving_back.awaited().rounds;
   co_return fail(refusal, "fallocate", given_back ? "reserve" : "reserve: space kept");
 }
 

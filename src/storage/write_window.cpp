@@ -139,13 +139,14 @@ void write_window::begin_write(slot& s) {
   }
   s.work.request = s.write;
   s.work.complete = written;
-  ++ops_;
   file_.core.loop().start(s.work, scope_);
 }
 
 void write_window::written(op& o) noexcept {
   slot& s = *static_cast<slot*>(o.context);
   write_window& window = *s.window;
+  window.ops_ += o.rounds;
+  window.short_ops_ += o.short_rounds;
   if (o.outcome() >= 0) {
     window.bytes_written_ += static_cast<std::uint64_t>(o.outcome());
   } else {

@@ -60,7 +60,10 @@ class write_window {
   // Of the first write that failed or check that refused, 0 while none has.
   [[nodiscard]] int failure() const { return failure_.code; }
   [[nodiscard]] std::uint64_t bytes_written() const { return bytes_written_; }
-  [[nodiscard]] std::uint64_t ops() const { return ops_; }  // writes begun
+  // Writes as the kernel was given them, those under way not included; and how many of them were
+  // continued. No checks.
+  [[nodiscard]] std::uint64_t ops() const { return ops_; }
+  [[nodiscard]] std::uint64_t short_ops() const { return short_ops_; }
 
  private:
   struct slot {
@@ -96,6 +99,7 @@ class write_window {
   error failure_;
   std::uint64_t bytes_written_ = 0;
   std::uint64_t ops_ = 0;
+  std::uint64_t short_ops_ = 0;
 };
 
 }  // namespace sluice

@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "ops/table.hpp"
+#include "transfer/op_count.hpp"
 #include "transfer/stall_watch.hpp"
 
 namespace sluice {
@@ -143,6 +144,7 @@ task<int> copying::flow() {
     } else {
       op_await acting(into_.core.loop(), request());
       const result<std::size_t> got = co_await acting;
+      count_op(so_far_, acting.awaited());
       answered(got, acting.moved());
     }
   }
@@ -205,7 +207,6 @@ op_request copying::request() {
 
 // `moved` is exact, whatever the operation came to.
 void copying::answered(const result<std::size_t>& got, std::uint64_t moved) {
-  ++so_far_.ops;
   if (!got) {
     if (step_ == step::writing) was_written(moved);
     return failed(got.error().code);
@@ -324,6 +325,7 @@ void copying::was_ranged(std::uint64_t bytes) {
     return fall_back(not_by_kernel);
   }
   counters().range_bytes.add(bytes);
+  if (bytes < std::min(piece_end_ - source(), knobs().chunk_bytes)) ++so_far_.short_ops;
   count_moved(bytes);
   treat_piece();
 }

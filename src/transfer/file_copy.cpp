@@ -63,6 +63,7 @@ task<result<void>> flow_and_drop(copying& c, file_state& from, file_state& into,
   const std::uint64_t used = c.has_used_pages() ? so_far.bytes : 0;
   const int lost = co_await target_pages.finished(options.target_offset + used);
   (void)co_await source_pages.finished(options.source_offset + used);
+  so_far.ops += target_pages.ops() + source_pages.ops();
   if (lost != 0) {
     so_far.bytes = 0;
     co_return fail(lost, "sync_file_range", where);

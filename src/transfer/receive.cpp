@@ -22,6 +22,7 @@
 #include "storage/page_dropper.hpp"
 #include "storage/reserve.hpp"
 #include "storage/write_window.hpp"
+#include "transfer/op_count.hpp"
 #include "transfer/planner.hpp"
 #include "transfer/receiving.hpp"
 #include "transfer/stall_watch.hpp"
@@ -122,11 +123,10 @@ task<result<void>> reserve_body(receiving& r) {
   const bool wanted =
       values.storage.preallocate && (r.direct() || r.options.length > values.memory.block_bytes);
   if (r.options.length == 0 || !(wanted || mapped)) co_return result<void>{};
-  ++r.so_far.ops;
   const std::uint64_t end = r.options.offset + r.options.length;
   const std::uint64_t reserved_end = r.parts.padded ? rounded_up(end, r.unit) : end;
-  const result<void> reserved =
-      co_await reserve_space(r.into, r.options.offset, reserved_end - r.options.offset);
+  const result<void> reserved = co_await reserve_space(
+      r.into, r.options.offset, reserved_end - r.options.offset, r.so_far.ops);
   if (reserved || (!mapped && reserved.error().code == EOPNOTSUPP)) co_return result<void>{};
   if (reserved.error().code != EOPNOTSUPP) co_return reserved;
   co_return fail(code::path_unavailable, "fallocate", "the filesystem reserves no space");
@@ -209,7 +209,7 @@ task<int> receive_edge(receiving& r, std::span<std::byte> edge,
     const result<std::size_t> got = co_await recv;
     filled += recv.moved();
     const int failure =
-        received_verdict(r, watch, got, recv.moved(), filled == edge.size(), holding::nothing);
+        received_verdict(r, watch, got, recv, filled == edge.size(), holding::nothing);
     if (failure != 0) co_return failure;
   }
   co_return 0;
@@ -232,7 +232,7 @@ task<int> receive_blocks(receiving& r, write_window& window, std::span<const std
       if (p.own > 0 && blocks.scarce()) {
         op_await readable = r.from.wait_readable(watch.interval());
         const result<std::size_t> ready = co_await readable;
-        ++r.so_far.ops;
+        count_op(r.so_far, readable.awaited());
         if (!ready) co_return ready.error().code;
       }
       lease_await leasing(blocks, r.into.core.loop(), watch.lease_timeout());
@@ -248,8 +248,7 @@ task<int> receive_blocks(receiving& r, write_window& window, std::span<const std
                     watch.interval());
       const result<std::size_t> got = co_await recv;
       filled += recv.moved();
-      const int failure =
-          received_verdict(r, watch, got, recv.moved(), filled == p.own, holding::block);
+      const int failure = received_verdict(r, watch, got, recv, filled == p.own, holding::block);
       if (failure != 0) co_return failure;
     }
     if (!window.has_room() && !co_await window.room()) co_return ECANCELED;
@@ -276,7 +275,7 @@ task<result<void>> cut_padding(receiving& r) {
   request.length = r.options.offset + r.options.length;
   op_await cutting(r.into.core.loop(), request);
   const result<std::size_t> cut = co_await cutting;
-  ++r.so_far.ops;
+  count_op(r.so_far, cutting.awaited());
   if (!cut) co_return fail(cut.error().code, "ftruncate", "receive_to_file");
   co_return result<void>{};
 }
@@ -289,7 +288,7 @@ task<result<void>> write_edge(receiving& r, std::span<std::byte> edge, std::uint
   request.offset = offset;
   op_await writing(r.into.core.loop(), request);
   const result<std::size_t> written = co_await writing;
-  ++r.so_far.ops;
+  count_op(r.so_far, writing.awaited());
   r.into.core.counters().receive.edges.add();
   if (!written) co_return fail(written.error().code, "write", "receive_to_file");
   r.so_far.misrouted_bytes += edge.size();
@@ -308,6 +307,7 @@ task<result<void>> receive_parts(receiving& r, write_window& window) {
   if (failure == 0) r.so_far.last_byte = r.elapsed();
   const result<void> written = co_await window.drained();
   r.so_far.ops += window.ops();
+  r.so_far.short_ops += window.short_ops();
   if (failure != 0 && failure != window.failure())
     co_return fail(failure, "recv", "receive_to_file");
   if (!written) co_return written;
@@ -341,6 +341,7 @@ task<result<void>> carry_out(receiving& r) {
   r.dropper = &dropper;
   const result<void> done = co_await by_path(r);
   const int failure = co_await dropper.finished(r.options.offset + r.received);
+  r.so_far.ops += dropper.ops();
   if (done && failure != 0) co_return fail(failure, "sync_file_range", "receive_to_file");
   co_return done;
 }
@@ -372,15 +373,18 @@ op_request receive_request(const receiving& r, std::byte* into, std::size_t byte
 }
 
 int received_verdict(receiving& r, const stall_watch& watch, const result<std::size_t>& got,
-                     std::uint64_t bytes, bool filled, holding held) {
-  ++r.so_far.ops;
+                     const op_await& recv, bool filled, holding held) {
+  const std::uint64_t bytes = recv.moved();
+  count_op(r.so_far, recv.awaited());
   r.received += bytes;
   if (r.so_far.first_byte.count() == 0 && bytes > 0) r.so_far.first_byte = r.elapsed();
   if (filled) return 0;
-  ++r.so_far.short_ops;
   if (got) return kernel::was_reset(r.from.fd()) ? ECONNRESET : code::end_of_stream;
   if (got.error().code != ETIMEDOUT) return got.error().code;
-  return watch.verdict(bytes, held == holding::block && r.into.core.blocks().wanted());
+  const bool wanted = held == holding::block && r.into.core.blocks().wanted();
+  const int slow = watch.verdict(bytes, wanted);
+  if (slow == 0) ++r.so_far.short_ops;
+  return slow;
 }
 
 task<result<receipt>> receive_to_file(stream& from, file& into, receive_options options,

@@ -36,8 +36,7 @@ task<int> fill_windows(receiving& r) {
       op_await recv(r.into.core.loop(), wanted, watch.interval());
       const result<std::size_t> got = co_await recv;
       filled += recv.moved();
-      const int failure =
-          received_verdict(r, watch, got, recv.moved(), filled == bytes, holding::nothing);
+      const int failure = received_verdict(r, watch, got, recv, filled == bytes, holding::nothing);
       if (failure != 0) co_return failure == EFAULT ? EIO : failure;
     }
   }

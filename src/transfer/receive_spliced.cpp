@@ -16,6 +16,7 @@
 
 #include "kernel/socket.hpp"
 #include "storage/page_dropper.hpp"
+#include "transfer/op_count.hpp"
 #include "transfer/receiving.hpp"
 #include "transfer/stall_watch.hpp"
 
@@ -90,6 +91,7 @@ task<int> splice_rounds(receiving& r) {
   while (r.left() > 0) {
     op_await polling(r.into.core.loop(), readable_request(r), peer.interval());
     const int waited = peer.waited(co_await polling);
+    count_op(r.so_far, polling.awaited());
     if (waited != 0) co_return waited;
     std::int64_t ours_since_ns = kernel::now_ns();
     pipe_await taking = r.into.core.pipes().take(peer.lease_timeout());
@@ -99,7 +101,7 @@ task<int> splice_rounds(receiving& r) {
     const op_request wanted = fill_request(r, **pipe);
     op_await filling(r.into.core.loop(), wanted);
     const filled f = outcome_of(r, co_await filling);
-    r.so_far.ops += 2;
+    count_op(r.so_far, filling.awaited());
     if (f.failure != 0) co_return f.failure;
     ours_since_ns = kernel::now_ns();
     const int verdict = peer.tried(f.bytes, ours_since_ns);
@@ -107,7 +109,7 @@ task<int> splice_rounds(receiving& r) {
     for (std::uint64_t held = f.bytes; held > 0;) {
       op_await emptying(r.into.core.loop(), empty_request(r, **pipe, held));
       const result<std::size_t> stored = co_await emptying;
-      ++r.so_far.ops;
+      count_op(r.so_far, emptying.awaited());
       if (!stored) co_return stored.error().code;
       if (*stored == 0) co_return EIO;  // takes nothing and gives no reason
       if (*stored < held) ++r.so_far.short_ops;
@@ -134,7 +136,7 @@ task<int> write_prefix(receiving& r) {
   request.offset = r.options.offset;
   op_await writing(r.into.core.loop(), request);
   const result<std::size_t> written = co_await writing;
-  ++r.so_far.ops;
+  count_op(r.so_far, writing.awaited());
   count_received(r, writing.moved());
   r.so_far.misrouted_bytes += writing.moved();
   co_return written ? 0 : written.error().code;

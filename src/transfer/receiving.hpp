@@ -39,13 +39,13 @@ struct receiving {
 
 // A receive of the next bytes of the body, all of them.
 [[nodiscard]] op_request receive_request(const receiving& r, std::byte* into, std::size_t bytes);
-// Counts a receive that moved `bytes`, and says what it means for the transfer: 0 go on, else why
+// Counts a receive that has ended, and says what it means for the transfer: 0 go on, else why
 // it ends. `filled`: it moved all that was asked for. Who holds a block that others wait for has
 // less time.
 enum class holding : std::uint8_t { nothing, block };
 [[nodiscard]] int received_verdict(receiving& r, const stall_watch& watch,
-                                   const result<std::size_t>& got, std::uint64_t bytes, bool filled,
-                                   holding held);
+                                   const result<std::size_t>& got, const op_await& recv,
+                                   bool filled, holding held);
 
 // Writes the prefix through the page cache. 0, or why it failed.
 [[nodiscard]] task<int> write_prefix(receiving& r);

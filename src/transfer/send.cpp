@@ -12,6 +12,7 @@
 #include "kernel/socket.hpp"
 #include "storage/page_dropper.hpp"
 #include "storage/read_ahead.hpp"
+#include "transfer/op_count.hpp"
 #include "transfer/planner.hpp"
 #include "transfer/sending.hpp"
 #include "transfer/stall_watch.hpp"
@@ -119,7 +120,7 @@ op_request message_request(const sending& s, outgoing& call, std::span<const std
 int sent_plainly(sending& s, const stall_watch& watch, const op_await& send,
                  const result<std::size_t>& sent, std::span<const std::byte>& payload,
                  bool block_wanted) {
-  ++s.so_far.ops;
+  count_op(s.so_far, send.awaited());
   const auto of_head =
       static_cast<std::size_t>(std::min<std::uint64_t>(send.moved(), s.head.size()));
   s.head = s.head.subspan(of_head);
@@ -181,7 +182,7 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window,
       const int failure = window.verdict(watch, s.from.core.blocks().wanted());
       if (failure != 0) co_return failure;
       payload = payload.subspan(window.moved());
-      if (!payload.empty()) ++s.so_far.short_ops;
+      if (!payload.empty() && window.moved() > 0) ++s.so_far.short_ops;
     }
     blocks.give_back();
     s.count_moved(block_bytes);
@@ -209,7 +210,8 @@ task<int> send_leased(sending& s) {
     s.where = "this socket or kernel knows no sends without a copy";
   if (s.dropper != nullptr) (void)co_await dropper.finished(s.next_offset());
   s.dropper = nullptr;
-  s.so_far.ops += blocks.ops() + window.sends();
+  s.so_far.ops += blocks.ops() + window.ops() + dropper.ops();
+  s.so_far.short_ops += blocks.short_ops();
   s.so_far.zero_copy_bytes = window.zero_copy_bytes();
   if (s.so_far.zero_copy_bytes > s.so_far.bytes / 2) --s.so_far.copies;
   // Back to the page cache: whoever uses the file next knows nothing of alignment.

@@ -23,6 +23,7 @@
 
 #include "kernel/page_cache.hpp"
 #include "kernel/socket.hpp"
+#include "transfer/op_count.hpp"
 #include "transfer/sending.hpp"
 #include "transfer/stall_watch.hpp"
 
@@ -157,7 +158,7 @@ task<int> send_head(sending& s) {
   while (!s.head.empty()) {
     op_await send(s.from.core.loop(), head_request(s), watch.interval());
     const result<std::size_t> sent = co_await send;
-    ++s.so_far.ops;
+    count_op(s.so_far, send.awaited());
     s.head = s.head.subspan(static_cast<std::size_t>(send.moved()));
     if (sent) continue;
     const int failure =
@@ -180,7 +181,7 @@ task<int> send_by_sendfile(sending& s) {
     const result<std::size_t> got = co_await sendfile;
     const std::int64_t now = kernel::now_ns();
     peer.kept_waiting(now - ours_since_ns);  // the socket does not wait, the disk may
-    ++s.so_far.ops;
+    count_op(s.so_far, sendfile.awaited());
     const attempt a = outcome_of(got);
     if (a.failure != 0) co_return a.failure;
     if (got && a.moved == 0) co_return code::end_of_stream;  // the file is shorter than the range
@@ -188,10 +189,10 @@ task<int> send_by_sendfile(sending& s) {
     const int failure = peer.tried(a.moved, now);
     if (failure != 0) co_return failure;
     if (a.moved == request.length) continue;
-    ++s.so_far.short_ops;
+    if (a.moved > 0) ++s.so_far.short_ops;
     op_await polling(s.from.core.loop(), writable_request(s), peer.interval());
     const int waited = peer.waited(co_await polling);
-    ++s.so_far.ops;
+    count_op(s.so_far, polling.awaited());
     if (waited != 0) co_return waited;
   }
   co_return 0;
@@ -209,7 +210,7 @@ task<int> send_by_pipe(sending& s) {
     if (!pipe) co_return pipe.error().code == ETIMEDOUT ? ENOBUFS : pipe.error().code;
     op_await filling(s.from.core.loop(), into_pipe_request(s, **pipe));
     const result<std::size_t> filled = co_await filling;
-    ++s.so_far.ops;
+    count_op(s.so_far, filling.awaited());
     if (!filled) co_return filled.error().code;
     if (*filled == 0) co_return code::end_of_stream;
     const std::int64_t filled_ns = kernel::now_ns();
@@ -217,7 +218,7 @@ task<int> send_by_pipe(sending& s) {
     for (std::uint64_t held = *filled; held > 0;) {
       op_await emptying(s.from.core.loop(), out_of_pipe_request(s, **pipe, held));
       const attempt a = outcome_of(co_await emptying);
-      ++s.so_far.ops;
+      count_op(s.so_far, emptying.awaited());
       if (a.failure != 0) co_return a.failure;
       s.count_moved(a.moved);
       held -= a.moved;
@@ -228,10 +229,10 @@ task<int> send_by_pipe(sending& s) {
       }
       if (failure != 0) co_return failure;
       if (held == 0) break;
-      ++s.so_far.short_ops;
+      if (a.moved > 0) ++s.so_far.short_ops;
       op_await polling(s.from.core.loop(), writable_request(s), peer.interval());
       const int waited = peer.waited(co_await polling);
-      ++s.so_far.ops;
+      count_op(s.so_far, polling.awaited());
       if (waited != 0) co_return waited;
     }
   }
@@ -261,11 +262,11 @@ task<int> send_last_part(sending& s) {
   const std::span<std::byte> bytes(memory.data(), s.left());
   op_await trying(s.from.core.loop(), last_part_request(s, bytes, op_route::loop_thread));
   const result<std::size_t> cached = co_await trying;
-  ++s.so_far.ops;
+  count_op(s.so_far, trying.awaited());
   if (!cached || *cached < bytes.size()) {
     op_await reading(s.from.core.loop(), last_part_request(s, bytes, op_route::automatic));
     const result<std::size_t> read = co_await reading;
-    ++s.so_far.ops;
+    count_op(s.so_far, reading.awaited());
     if (!read) co_return read.error().code;
     if (*read < bytes.size()) co_return code::end_of_stream;
   }

@@ -89,6 +89,7 @@ task<result<receipt>> span_writer::finish(receipt* progress) {
   if (s.window) {
     written = co_await s.window->drained();
     s.so_far.ops = s.window->ops();
+    s.so_far.short_ops = s.window->short_ops();
     s.so_far.stored = s.elapsed();
     s.file->core.counters().receive.bytes.add(s.so_far.bytes);
   }

@@ -67,7 +67,6 @@ void zero_copy_window::send(lease block, std::span<const std::byte> bytes, follo
   begun_ns_ = kernel::now_ns();
   wanted_ = bytes.size();
   moved_ = 0;
-  ++sends_;
   loop_.start(s.send, scope_);
 }
 
@@ -81,6 +80,7 @@ void zero_copy_window::ended(op& o) noexcept {
   slot& s = *static_cast<slot*>(o.context);
   zero_copy_window& window = *s.window;
   window.answer(s, o.outcome());
+  window.ops_ += o.rounds;
   if (o.outcome() > 0) {
     const auto bytes = static_cast<std::uint64_t>(o.outcome());
     if (o.copied) {

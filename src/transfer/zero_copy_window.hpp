@@ -64,7 +64,8 @@ class zero_copy_window {
   [[nodiscard]] task<int> finished(int failure, const stall_watch& watch);
 
   [[nodiscard]] std::uint64_t zero_copy_bytes() const { return zero_copy_bytes_; }
-  [[nodiscard]] std::uint64_t sends() const { return sends_; }
+  // Sends as the kernel was given them, those whose memory it still has not included.
+  [[nodiscard]] std::uint64_t ops() const { return ops_; }
 
  private:
   struct slot {
@@ -92,7 +93,7 @@ class zero_copy_window {
   std::size_t wanted_ = 0;
   std::size_t moved_ = 0;
   std::uint64_t zero_copy_bytes_ = 0;
-  std::uint64_t sends_ = 0;
+  std::uint64_t ops_ = 0;
 };
 
 }  // namespace sluice

@@ -343,6 +343,8 @@ TEST_CASE("EINTR and EAGAIN are absorbed by trying again") {
   CHECK(b.turn() == 1);
   CHECK(o.told == 100);
   CHECK(b.counters.ops.retried.get() == 3);
+  CHECK(o.rounds == 4);
+  CHECK(o.short_rounds == 0);
 }
 
 TEST_CASE("an op that is interrupted for ever ends with the error after a bounded number") {
@@ -448,6 +450,25 @@ TEST_CASE("a short write is continued where it stopped, and its result is the su
   CHECK(b.counters.ops.resumed_short.get() == 1);
   CHECK(b.counters.ops.submitted.get() == 2);
   CHECK(b.counters.ops.completed.get() == 1);
+  CHECK(o.rounds == 2);
+  CHECK(o.short_rounds == 1);
+}
+
+TEST_CASE("an op that is started once more counts its rounds from the beginning") {
+  bench b;
+  told_op o(writing());
+  b.backend.script({60, 40});
+  b.loop.start(o, nullptr);
+  while (o.times_told == 0) b.turn();
+  CHECK(o.rounds == 2);
+  sluice::scope ended;
+  ended.cancel(b.loop);
+  o.request = writing();
+  b.loop.start(o, &ended);
+  b.turn();
+  CHECK(o.told == -ECANCELED);
+  CHECK(o.rounds == 0);
+  CHECK(o.short_rounds == 0);
 }
 
 TEST_CASE("a write that moves nothing is an I/O error, a read that moves nothing is the end") {

@@ -51,9 +51,11 @@ using support::stream_pair;
 struct setting {
   std::string name;
   std::string backend;
-  std::string folder;  // a folder of the filesystem under test
-  bool direct = true;  // whether it takes O_DIRECT
-  std::string hidden;  // sluice.capabilities.hidden
+  std::string folder;   // a folder of the filesystem under test
+  bool direct = true;   // whether it takes O_DIRECT
+  std::string hidden;   // sluice.capabilities.hidden
+  bool shares = false;  // whether its files share blocks
+  bool maps = true;     // whether reserved space is there for certain
 };
 
 // tmpfs takes the flag and copies into the page cache all the same: not direct.
@@ -248,6 +250,24 @@ class world {
   std::size_t fds_before_;
   std::size_t threads_before_;
   std::optional<sluice::engine> engine_;
+};
+
+// How many operations the engine was given since, and how many it continued: what the receipt of
+// the only transfer meanwhile must say.
+class op_counts {
+ public:
+  explicit op_counts(const sluice::engine& e)
+      : engine_(e), submitted_(get("submitted")), resumed_(get("resumed_short")) {}
+  [[nodiscard]] std::uint64_t submitted() const { return get("submitted") - submitted_; }
+  [[nodiscard]] std::uint64_t resumed() const { return get("resumed_short") - resumed_; }
+
+ private:
+  [[nodiscard]] std::uint64_t get(const std::string& name) const {
+    return *engine_.counters().get("sluice.ops." + name);
+  }
+  const sluice::engine& engine_;
+  std::uint64_t submitted_;
+  std::uint64_t resumed_;
 };
 
 // The other end of a connection: a thread with a script of plain system calls. Joined, and its

@@ -14,6 +14,8 @@ struct uploaded {
   sluice::result<sluice::receipt> outcome = sluice::fail(EINPROGRESS, "upload");
   sluice::result<void> published = sluice::fail(EINPROGRESS, "upload");
   sluice::receipt progress;
+  std::uint64_t ops = 0;      // that the engine did for it
+  std::uint64_t resumed = 0;  // that it continued by itself
 };
 
 struct upload_request {
@@ -37,7 +39,10 @@ inline sluice::task<uploaded> receive_upload(sluice::engine& e, sluice::stream f
     u.outcome = std::unexpected(into.error());
     co_return u;
   }
+  const op_counts meanwhile(e);
   u.outcome = co_await sluice::receive_to_file(from, *into, request.body, &u.progress);
+  u.ops = meanwhile.submitted();
+  u.resumed = meanwhile.resumed();
   if (u.outcome && !request.name.empty()) {
     sluice::publish_options options;
     options.wanted = request.wanted;

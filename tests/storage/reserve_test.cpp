@@ -20,7 +20,8 @@ sluice::file adopted(world& w, int flags) {
 }
 
 sluice::task<int> reserve(sluice::file& f, std::uint64_t offset, std::uint64_t bytes) {
-  const sluice::result<void> done = co_await sluice::reserve_space(f.state(), offset, bytes);
+  std::uint64_t ops = 0;
+  const sluice::result<void> done = co_await sluice::reserve_space(f.state(), offset, bytes, ops);
   co_return done ? 0 : done.error().code;
 }
 

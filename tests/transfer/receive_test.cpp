@@ -62,6 +62,8 @@ void check_upload(world& w, const setting& on, const std::string& path, const bo
   CHECK(r.last_byte <= r.stored);
   CHECK(u.progress.bytes == r.bytes);
   CHECK(u.progress.ops == r.ops);
+  CHECK(r.ops == u.ops);
+  CHECK(r.short_ops >= u.resumed);
   std::filesystem::remove(w.at("body"));
   if (spliced) return;  // its operations follow from how the bytes came: receive_spliced_test.cpp
   // A block costs one receive, unless the prefix filled it, and one write. Around them there may be
@@ -73,8 +75,11 @@ void check_upload(world& w, const setting& on, const std::string& path, const bo
                                                       : (b.prefix == b.length ? 1U : 0U)));
   // From a small pool a block is taken only once there are bytes for it: one poll more.
   const bool small_pool = w.engine().core().blocks().blocks() < 24;
-  CHECK(r.ops <= (small_pool ? 3 : 2) * writes + 2);
-  CHECK(r.short_ops == 0);
+  CHECK(r.ops <= (small_pool ? 3 : 2) * writes + 2 + r.short_ops);
+  // The ring's own receives wait for all of it; a thread takes what is there and comes again.
+  const bool comes_in_pieces = b.dribbling && b.length > block;
+  if (comes_in_pieces && on.backend == "pool") CHECK(r.short_ops > 0);
+  if (!comes_in_pieces && on.backend == "ring") CHECK(r.short_ops == 0);
 }
 
 std::vector<std::string> paths_of(const setting& on) {

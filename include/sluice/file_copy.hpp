@@ -1,6 +1,7 @@
 // File to file: a range of one file into another, past our memory where the kernel can.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 
 #include "sluice/api.hpp"
@@ -19,6 +20,7 @@ struct copy_options {
   // ranges are dropped behind the copy, others' of the source too, and those of `into` written
   // back.
   cache_policy cache = cache_policy::automatic;
+  std::chrono::nanoseconds deadline{};  // for the whole, as that of every transfer: transfer.hpp
 };
 
 // Makes [target_offset, target_offset + length) of `into` equal to the range of `from`: holes stay
@@ -30,14 +32,15 @@ struct copy_options {
 // Errors: code::end_of_stream when `from` ends before the range, or is cut meanwhile; EINVAL for a
 // range past 2^63 and for two ranges that meet in one file; EBADF when `into` is not open for
 // writing or either is closed; EBUSY while another transfer has `into`, or has `from` alone;
-// ENOSPC, EDQUOT, EIO, ECANCELED, ENOBUFS (no block became free in twice
-// sluice.receive.timeout_ms); code::path_unavailable when sluice.copy.path or the cache policy asks
-// for a way that cannot copy between these files. After an error the range is in part the new, in
-// part the old: `bytes` of `progress`, when given the receipt so far, counts what is equal from its
-// beginning, and is 0 when pages that were dropped could not be written back. A cancel waits for
-// the call under way, which moves sluice.copy.chunk_bytes, shares up to 1 GiB of blocks, or writes
-// back and drops 4 * sluice.storage.drop_bytes. Loop thread. Both files must belong to one engine
-// and live until the end. Their descriptors' own positions may be moved.
+// ENOSPC, EDQUOT, EIO, ECANCELED, ETIMEDOUT (the deadline has passed), ENOBUFS (no block became
+// free in twice sluice.receive.timeout_ms); code::path_unavailable when sluice.copy.path or the
+// cache policy asks for a way that cannot copy between these files. After an error the range is in
+// part the new, in part the old: `bytes` of `progress`, when given the receipt so far, counts what
+// is equal from its beginning, and is 0 when pages that were dropped could not be written back. A
+// cancel, or a deadline, waits for the call under way, which moves sluice.copy.chunk_bytes, shares
+// up to 1 GiB of blocks, or writes back and drops 4 * sluice.storage.drop_bytes. Loop thread. Both
+// files must belong to one engine and live until the end. Their descriptors' own positions may be
+// moved.
 [[nodiscard]] SLUICE_API task<result<receipt>> copy_file(file& from, file& into,
                                                          copy_options options,
                                                          receipt* progress = nullptr);

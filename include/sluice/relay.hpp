@@ -12,11 +12,15 @@
 
 namespace sluice {
 
-// Bytes received before the relay began, with a request's head for instance: sent on before
-// anything else. They must live until the relay has ended; receipts count them.
 struct relay_options {
-  std::span<const std::byte> from_first;   // goes to the second stream
-  std::span<const std::byte> from_second;  // goes to the first
+  // Bytes received before the relay began, with a request's head for instance: sent on before
+  // anything else. They must live until the relay has ended; receipts count them.
+  std::span<const std::byte> from_first{};   // goes to the second stream
+  std::span<const std::byte> from_second{};  // goes to the first
+  // Bytes per second that both directions together must move, looked at every
+  // sluice.relay.timeout_ms, or every 30 s where that is 0; 0: silence is the only limit.
+  std::uint64_t rate_min_bytes = 0;
+  std::chrono::nanoseconds deadline{};  // for the whole, as that of every transfer: transfer.hpp
 };
 
 // One receipt for each direction: `bytes` are what the other side's socket has taken, `last_byte`
@@ -30,15 +34,18 @@ struct relay_receipts {
 // move, and with none while it is idle. The end of one stream is passed on (shutdown(2) for
 // writing), and the other direction goes on until it ends too; that is success. Whatever else
 // happens ends both directions, once a direction that is not yet over meets it: ECONNRESET, EPIPE,
-// ETIMEDOUT (not a byte moved either way for sluice.relay.timeout_ms), code::too_slow (a peer took
-// nothing for as long, while others waited for the pipe or block that held its bytes), ENOBUFS (no
-// block became free in twice that time), ECANCELED, code::path_unavailable
+// ETIMEDOUT (not a byte moved either way for sluice.relay.timeout_ms, or the deadline has passed),
+// code::too_slow (a peer took nothing for as long, while others waited for the pipe or block that
+// held its bytes; or both directions together were below rate_min_bytes), ENOBUFS (no block, or for
+// sluice.relay.path=splice no pipe, became free in twice that time), EMFILE and ENFILE (the same,
+// and for want of a descriptor no further pipe could be made), ECANCELED, code::path_unavailable
 // (sluice.relay.path=splice, and these sockets or this system cannot), EINVAL (one stream twice, or
 // two engines), EBADF (a stream that is closed). After an error bytes may be lost, so both streams
 // should be closed.
 //
-// Silence is the only limit: a relay has no length, so a slow one and one with little to say look
-// the same, and how slow is too slow depends on what is spoken, which a relay does not look at.
+// Without a rate silence is the only limit: a relay has no length, so a slow one and one with
+// little to say look the same, and how slow is too slow depends on what is spoken, which a relay
+// does not look at.
 //
 // Loop thread. The streams stay the caller's and must live until the end; nobody else may receive
 // or send meanwhile, and both are non-blocking from their first splice on. `progress`, when given,

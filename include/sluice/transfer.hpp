@@ -5,6 +5,11 @@
 // until it has finished, and so is a publish. Only sends that cannot be direct share one: below
 // sluice.send.direct_min_bytes, by another forced path, or with a cache policy that says how. While
 // a transfer has the file, file::read and file::write of it may meet O_DIRECT: EINVAL.
+//
+// Each takes a `deadline` in its options: how long the whole of it may last, from when it is
+// awaited. Zero is no limit, and what is below zero has passed already. One that has not ended by
+// then is cancelled and says ETIMEDOUT; as after any cancel, what the kernel is still doing for it
+// is waited for, a disk that hangs included.
 #pragma once
 
 #include <chrono>
@@ -67,12 +72,13 @@ struct receipt {
 };
 
 struct receive_options {
-  std::uint64_t length = 0;           // of the range, `prefix` included
-  std::uint64_t offset = 0;           // in the file
-  std::span<const std::byte> prefix;  // bytes that arrived with the head; must live until the end
-  body_check* check = nullptr;        // sees every byte before it is written; rules out the paths
-                                      // splice and mapped
+  std::uint64_t length = 0;             // of the range, `prefix` included
+  std::uint64_t offset = 0;             // in the file
+  std::span<const std::byte> prefix{};  // bytes that arrived with the head; must live until the end
+  body_check* check = nullptr;          // sees every byte before it is written; rules out the paths
+                                        // splice and mapped
   cache_policy cache = cache_policy::automatic;
+  std::chrono::nanoseconds deadline{};  // see above
 };
 
 // Receives exactly `length` bytes into a file. The range may begin and end anywhere; several file
@@ -133,15 +139,16 @@ enum class file_content : std::uint8_t {
 };
 
 struct send_options {
-  std::uint64_t length = 0;         // of the range
-  std::uint64_t offset = 0;         // in the file
-  std::span<const std::byte> head;  // sent before the payload, in one packet with its beginning
+  std::uint64_t length = 0;           // of the range
+  std::uint64_t offset = 0;           // in the file
+  std::span<const std::byte> head{};  // sent before the payload, in one packet with its beginning
   file_content content = file_content::may_change;  // unchanging lets path auto splice
   cache_policy cache = cache_policy::automatic;     // dropped pages are dropped for others too
   // What the file was when the caller looked at it (file::info, directory::open_file), to say its
   // size or its entity tag to the peer: one that is called unchanging is then looked after from
   // that moment on. None: from the start of the send.
   std::optional<file_info> as_seen = std::nullopt;
+  std::chrono::nanoseconds deadline{};  // see above
 };
 
 // Sends exactly `length` bytes of the file after `head`. A file that shrinks meanwhile gives

@@ -10,6 +10,7 @@
 #include "storage/file_state.hpp"
 #include "storage/page_dropper.hpp"
 #include "transfer/copying.hpp"
+#include "transfer/deadline.hpp"
 #include "transfer/planner.hpp"
 
 namespace sluice {
@@ -78,9 +79,7 @@ task<result<void>> flow_alone(copying& c, const receipt& so_far) {
   co_return result<void>{};
 }
 
-}  // namespace
-
-task<result<receipt>> copy_file(file& from, file& into, copy_options options, receipt* progress) {
+task<result<receipt>> copy_at_all(file& from, file& into, copy_options options, receipt* progress) {
   receipt own;
   receipt& so_far = progress != nullptr ? *progress : own;
   so_far = {};
@@ -115,6 +114,14 @@ task<result<receipt>> copy_file(file& from, file& into, copy_options options, re
   if (!done) co_return std::unexpected(done.error());
   core.counters().copy.transfers.add();
   co_return so_far;
+}
+
+}  // namespace
+
+task<result<receipt>> copy_file(file& from, file& into, copy_options options, receipt* progress) {
+  task<result<receipt>> whole = copy_at_all(from, into, options, progress);
+  if (options.deadline.count() == 0 || !into) return whole;
+  return ended_within(into.state().core, options.deadline, std::move(whole));
 }
 
 }  // namespace sluice

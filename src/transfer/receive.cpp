@@ -22,6 +22,7 @@
 #include "storage/page_dropper.hpp"
 #include "storage/reserve.hpp"
 #include "storage/write_window.hpp"
+#include "transfer/deadline.hpp"
 #include "transfer/op_count.hpp"
 #include "transfer/planner.hpp"
 #include "transfer/receiving.hpp"
@@ -387,8 +388,10 @@ int received_verdict(receiving& r, const stall_watch& watch, const result<std::s
   return slow;
 }
 
-task<result<receipt>> receive_to_file(stream& from, file& into, receive_options options,
-                                      receipt* progress) {
+namespace {
+
+task<result<receipt>> receive_at_all(stream& from, file& into, receive_options options,
+                                     receipt* progress) {
   receipt own;
   receipt& so_far = progress != nullptr ? *progress : own;
   so_far = {};
@@ -411,6 +414,15 @@ task<result<receipt>> receive_to_file(stream& from, file& into, receive_options 
   if (!done && done.error().code == code::path_unavailable) r.so_far.reason = done.error().where;
   if (!done) co_return std::unexpected(done.error());
   co_return r.so_far;
+}
+
+}  // namespace
+
+task<result<receipt>> receive_to_file(stream& from, file& into, receive_options options,
+                                      receipt* progress) {
+  task<result<receipt>> whole = receive_at_all(from, into, options, progress);
+  if (options.deadline.count() == 0 || !into) return whole;
+  return ended_within(into.state().core, options.deadline, std::move(whole));
 }
 
 }  // namespace sluice

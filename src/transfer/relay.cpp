@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -25,6 +26,8 @@
 #include "core/waiter.hpp"
 #include "kernel/clock.hpp"
 #include "kernel/socket.hpp"
+#include "transfer/deadline.hpp"
+#include "transfer/op_count.hpp"
 #include "transfer/planner.hpp"
 #include "transfer/stall_watch.hpp"
 
@@ -33,15 +36,31 @@ namespace {
 
 // What both directions share.
 struct relaying {
-  explicit relaying(engine_core& on) : core(on), ended(on.loop()) {}
+  relaying(engine_core& on, std::uint64_t rate_min_bytes)
+      : core(on),
+        ended(on.loop()),
+        has_rate(rate_min_bytes > 0),
+        rate({on.values().relay.timeout_ms, rate_min_bytes}, begun_ns) {}
   engine_core& core;
   waiter ended;  // a direction has
   std::int64_t begun_ns = kernel::now_ns();
   std::int64_t moved_ns = begun_ns;  // by either: silence of one is none while the other moves
   int failure = 0;                   // the first
   const char* where = "relay";       // what its error says: of a refused path the reason
+  const bool has_rate;
+  pace rate;  // of both together
   [[nodiscard]] std::int64_t limit_ns() const {
     return std::int64_t{core.values().relay.timeout_ms} * 1'000'000;
+  }
+  // For so long a direction waited for a pipe or a block: no silence of the peers.
+  void kept_waiting(std::int64_t since_ns) {
+    const std::int64_t now = kernel::now_ns();
+    moved_ns = std::min(now, moved_ns + now - since_ns);
+    rate.kept_waiting(now - since_ns);
+  }
+  // One of them has moved so much: 0, or why that is too little.
+  [[nodiscard]] int rate_verdict(std::uint64_t bytes) {
+    return has_rate ? rate.tried(bytes, kernel::now_ns()) : 0;
   }
 };
 
@@ -116,18 +135,26 @@ void direction::begin(std::span<const std::byte> received, const direction& back
 // In a scope of its own, so that the end of one direction can end the other. One frame for all
 // rounds: nothing is allocated per round.
 detail::root_task direction::flow() {
+  const stall_watch watch({knobs().timeout_ms, 0});
   while (step_ != step::ended) {
     if (step_ != step::taking) {
       op_await acting(both_.core.loop(), request(), patience());
-      answered(co_await acting);
-    } else if (waits_for_pipe()) {
-      pipe_await taking = both_.core.pipes().take();
+      const result<std::size_t> got = co_await acting;
+      count_op(so_far_, acting.awaited());
+      answered(got);
+      continue;
+    }
+    const bool for_pipe = waits_for_pipe();
+    if (step_ != step::taking) continue;
+    const std::int64_t since_ns = kernel::now_ns();
+    if (for_pipe) {
+      pipe_await taking = both_.core.pipes().take(watch.lease_timeout());
       taken(co_await taking);
-    } else if (step_ == step::taking) {
-      const stall_watch watch({knobs().timeout_ms, 0});
+    } else {
       lease_await taking(both_.core.blocks(), both_.core.loop(), watch.lease_timeout());
       taken(co_await taking);
     }
+    both_.kept_waiting(since_ns);
   }
   runs_in_ = nullptr;
   both_.ended.notify();
@@ -164,7 +191,7 @@ bool direction::waits_for_pipe() {
 }
 
 void direction::taken(result<pipe_lease> got) {
-  if (!got) return end(got.error().code);
+  if (!got) return end(got.error().code == ETIMEDOUT ? ENOBUFS : got.error().code);
   pipe_ = std::move(*got);
   step_ = step::filling;
 }
@@ -232,15 +259,20 @@ op_request direction::request() const {
 
 // How long the operation of this step may take; zero: as long as it likes.
 std::chrono::nanoseconds direction::patience() const {
-  if (both_.limit_ns() == 0 || (step_ != step::idle && step_ != step::blocked)) return {};
-  std::int64_t since = both_.moved_ns;
-  if (step_ == step::blocked) since = std::min(since, blocked_ns_);
-  const std::int64_t left = since + both_.limit_ns() - kernel::now_ns();
+  if (step_ != step::idle && step_ != step::blocked) return {};
+  const std::int64_t now = kernel::now_ns();
+  std::int64_t left = std::numeric_limits<std::int64_t>::max();
+  if (both_.limit_ns() != 0) {
+    std::int64_t since = back_->step_ == step::taking ? now : both_.moved_ns;
+    if (step_ == step::blocked) since = std::min(since, blocked_ns_);
+    left = since + both_.limit_ns() - now;
+  }
+  if (both_.has_rate) left = std::min(left, both_.rate.interval_end_ns() - now);
+  if (left == std::numeric_limits<std::int64_t>::max()) return {};
   return std::chrono::nanoseconds(std::max<std::int64_t>(left, 1));
 }
 
 void direction::answered(const result<std::size_t>& got) {
-  ++so_far_.ops;
   switch (step_) {
     case step::filling: return filled(got);
     case step::emptying: return emptied(got);
@@ -255,10 +287,14 @@ void direction::waited(const result<std::size_t>& ready) {
   }
   if (ready.error().code != ETIMEDOUT) return end(ready.error().code);
   const std::int64_t now = kernel::now_ns();
-  const bool stuck = step_ == step::blocked && now - blocked_ns_ >= both_.limit_ns();
+  const bool limited = both_.limit_ns() != 0;
+  const bool stuck = limited && step_ == step::blocked && now - blocked_ns_ >= both_.limit_ns();
   if (stuck && others_wait()) return end(code::too_slow);
-  if (now - both_.moved_ns >= both_.limit_ns()) return end(ETIMEDOUT);
-  if (stuck) blocked_ns_ = now;  // the other direction has moved, and nobody waits
+  const bool silent = limited && now - both_.moved_ns >= both_.limit_ns();
+  if (silent && back_->step_ != step::taking) return end(ETIMEDOUT);
+  if (stuck) blocked_ns_ = now;  // the other direction has moved or waits for us, and nobody waits
+  const int slow = both_.rate_verdict(0);
+  if (slow != 0) end(slow);
 }
 
 // Of the first try: this kind of socket has no splice.
@@ -303,8 +339,10 @@ void direction::emptied(const result<std::size_t>& got) {
     if (so_far_.first_byte.count() == 0)
       so_far_.first_byte = std::chrono::nanoseconds(both_.moved_ns - both_.begun_ns);
   }
+  const int slow = both_.rate_verdict(moved);
+  if (slow != 0) return end(slow);
   if (held_ > 0 || !bytes_.empty()) {
-    ++so_far_.short_ops;
+    if (moved > 0) ++so_far_.short_ops;
     step_ = step::blocked;
     return;
   }
@@ -369,7 +407,7 @@ const char* obstacle(const stream& first, const stream& second) {
 
 task<result<void>> carry_out(stream& first, stream& second, const plan& chosen,
                              const relay_options& options, relay_receipts& so_far) {
-  relaying r(first.core());
+  relaying r(first.core(), options.rate_min_bytes);
   direction there(r, first, second, chosen, so_far.to_second);
   direction back(r, second, first, chosen, so_far.to_first);
   if (chosen.refused) co_return fail(code::path_unavailable, "relay", chosen.reason);
@@ -383,10 +421,8 @@ task<result<void>> carry_out(stream& first, stream& second, const plan& chosen,
   co_return result<void>{};
 }
 
-}  // namespace
-
-task<result<relay_receipts>> relay(stream& first, stream& second, relay_options options,
-                                   relay_receipts* progress) {
+task<result<relay_receipts>> relay_at_all(stream& first, stream& second, relay_options options,
+                                          relay_receipts* progress) {
   relay_receipts own;
   relay_receipts& so_far = progress != nullptr ? *progress : own;
   so_far = {};
@@ -403,6 +439,15 @@ task<result<relay_receipts>> relay(stream& first, stream& second, relay_options 
   (done ? counters.relays : counters.failures).add();
   if (!done) co_return std::unexpected(done.error());
   co_return so_far;
+}
+
+}  // namespace
+
+task<result<relay_receipts>> relay(stream& first, stream& second, relay_options options,
+                                   relay_receipts* progress) {
+  task<result<relay_receipts>> whole = relay_at_all(first, second, options, progress);
+  if (options.deadline.count() == 0 || !first) return whole;
+  return ended_within(first.core(), options.deadline, std::move(whole));
 }
 
 }  // namespace sluice

@@ -12,6 +12,7 @@
 #include "kernel/socket.hpp"
 #include "storage/page_dropper.hpp"
 #include "storage/read_ahead.hpp"
+#include "transfer/deadline.hpp"
 #include "transfer/op_count.hpp"
 #include "transfer/planner.hpp"
 #include "transfer/sending.hpp"
@@ -273,10 +274,14 @@ task<int> send_message(sending& s, std::span<const std::byte> payload) {
   co_return 0;
 }
 
-task<result<receipt>> send_from_file(stream& to, file& from, send_options options,
-                                     receipt* progress) {
+namespace {
+
+task<result<receipt>> send_at_all(stream& to, file& from, send_options options, receipt* progress) {
+  receipt own;
+  receipt& so_far = progress != nullptr ? *progress : own;
+  so_far = {};
   if (!to || !from) co_return fail(EBADF, "send_from_file", "the stream or the file is closed");
-  sending s{to, from.state(), options, {}, options.head};
+  sending s{to, from.state(), options, so_far, options.head};
   s.begun_ns = kernel::now_ns();
   if (options.length > op_no_offset / 2 - std::min(options.offset, op_no_offset / 2)) {
     co_return fail(EINVAL, "send_from_file", "a range past 2^63");
@@ -296,9 +301,17 @@ task<result<receipt>> send_from_file(stream& to, file& from, send_options option
   const bool head_begun = s.head.size() < options.head.size();
   if (head_begun && s.so_far.first_byte.count() == 0) s.so_far.first_byte = s.so_far.last_byte;
   if (failure == code::path_unavailable) s.so_far.reason = s.where;
-  if (progress != nullptr) *progress = s.so_far;
   if (failure != 0) co_return fail(failure, "send", s.where);
   co_return s.so_far;
+}
+
+}  // namespace
+
+task<result<receipt>> send_from_file(stream& to, file& from, send_options options,
+                                     receipt* progress) {
+  task<result<receipt>> whole = send_at_all(to, from, options, progress);
+  if (options.deadline.count() == 0 || !from) return whole;
+  return ended_within(from.state().core, options.deadline, std::move(whole));
 }
 
 }  // namespace sluice

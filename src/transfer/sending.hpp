@@ -19,7 +19,7 @@ struct sending {
   stream& to;
   file_state& from;
   send_options options;
-  receipt so_far;
+  receipt& so_far;
   std::span<const std::byte> head;  // what of options.head is still to be sent
   std::uint64_t unit = 1;           // of the file offsets read: the alignment for direct, else 1
   std::int64_t begun_ns = 0;

@@ -61,6 +61,7 @@ class pace {
     const bool long_held = interval().count() != 0 && now_ns - filled_ns >= interval().count();
     return long_held && wanted ? code::too_slow : 0;
   }
+  [[nodiscard]] std::int64_t interval_end_ns() const { return begun_ns_ + interval().count(); }
   // For so long the peer had to wait for us, for a pipe or the disk: not held against it.
   void kept_waiting(std::int64_t ns) { begun_ns_ += ns; }
   // After a wait for the peer: 0 try again, else why the transfer ends.

@@ -23,7 +23,9 @@ struct route {
   bool is_direct = false;     // only where files take O_DIRECT
   bool is_of_ring = false;    // only with a ring
   bool is_past_us = false;    // through pipes, past our memory
+  bool is_shared = false;     // only where files share blocks, and whole files
   const char* path = "copy";  // as the receipt must name it
+  sluice::cache_policy cache = sluice::cache_policy::automatic;  // of a copy
 };
 
 inline const std::vector<route>& routes() {
@@ -63,6 +65,17 @@ inline const std::vector<route>& routes() {
          .kind = move::copy,
          .knobs = {{"sluice.copy.path", "copy_file_range"}},
          .path = "copy_file_range"},
+        {.name = "copy reflink",
+         .kind = move::copy,
+         .knobs = {{"sluice.copy.path", "reflink"}},
+         .is_shared = true,
+         .path = "reflink"},
+        {.name = "copy, cache policy direct",
+         .kind = move::copy,
+         .knobs = {{"sluice.copy.path", "auto"}},
+         .is_shared = true,
+         .path = "reflink",
+         .cache = sluice::cache_policy::direct},
     };
     for (const char* via : {"inline", "pool", "ring"}) {
       const auto spliced = [&](const char* what, move kind, const char* knob) {
@@ -82,7 +95,8 @@ inline const std::vector<route>& routes() {
 }
 
 inline bool is_possible(const setting& on, const route& by) {
-  return (!by.is_direct || on.direct) && (!by.is_of_ring || on.backend == "ring");
+  return (!by.is_direct || on.direct) && (!by.is_of_ring || on.backend == "ring") &&
+         (!by.is_shared || on.shares) && (on.maps || std::string_view(by.path) != "mapped");
 }
 
 inline void force(world& w, const route& by) {
@@ -186,6 +200,19 @@ inline void make_source(const std::string& path, content c) {
 struct moved {
   int failure = EINPROGRESS;
   sluice::receipt progress;
+  // What the receipt counts, of a relay both, and what the engine did for it and continued.
+  std::uint64_t told_ops = 0;
+  std::uint64_t told_short = 0;
+  std::uint64_t ops = 0;
+  std::uint64_t resumed = 0;
+  void add(const sluice::receipt& r) {
+    told_ops += r.ops;
+    told_short += r.short_ops;
+  }
+  void add(const op_counts& meanwhile) {
+    ops += meanwhile.submitted();
+    resumed += meanwhile.resumed();
+  }
 };
 
 template <class T>
@@ -193,56 +220,82 @@ int code_of(const sluice::result<T>& r) {
   return r ? 0 : r.error().code;
 }
 
+template <class T>
+moved failed_by(const sluice::result<T>& r) {
+  moved m;
+  m.failure = code_of(r);
+  return m;
+}
+
 // Each of these owns what the engine's side has, and ends with a file named "target", if with one.
 inline sluice::task<moved> receive_one(sluice::engine& e, sluice::stream from,
                                        upload_request request) {
   const uploaded u = co_await receive_upload(e, std::move(from), std::move(request));
-  moved m{code_of(u.outcome), u.progress};
+  moved m;
+  m.failure = code_of(u.outcome);
+  m.progress = u.progress;
+  m.add(u.progress);
+  m.ops = u.ops;
+  m.resumed = u.resumed;
   if (m.failure == 0) m.failure = code_of(u.published);
   co_return m;
 }
 
 inline sluice::task<moved> send_one(sluice::engine& e, sluice::stream to, std::string folder,
-                                    content c) {
+                                    content c, std::chrono::nanoseconds deadline = {}) {
   moved m;
   const std::string name = "source";
   sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder);
-  if (!in) co_return moved{code_of(in), {}};
+  if (!in) co_return failed_by(in);
   sluice::result<sluice::file> from = co_await in->open_file(name);
-  if (!from) co_return moved{code_of(from), {}};
+  if (!from) co_return failed_by(from);
   sluice::send_options options;
   options.length = c.length;
   options.offset = c.offset;
+  options.deadline = deadline;
+  const op_counts meanwhile(e);
   const sluice::result<sluice::receipt> sent =
       co_await sluice::send_from_file(to, *from, options, &m.progress);
   m.failure = code_of(sent);
+  m.add(m.progress);
+  m.add(meanwhile);
   co_return m;
 }
 
-inline sluice::task<moved> relay_one(sluice::stream first, sluice::stream second) {
+inline sluice::task<moved> relay_one(sluice::engine& e, sluice::stream first, sluice::stream second,
+                                     std::chrono::nanoseconds deadline = {}) {
   moved m;
   sluice::relay_receipts progress;
+  const op_counts meanwhile(e);
   const sluice::result<sluice::relay_receipts> relayed =
-      co_await sluice::relay(first, second, {}, &progress);
+      co_await sluice::relay(first, second, {.deadline = deadline}, &progress);
   m.failure = code_of(relayed);
   m.progress = progress.to_second;
+  m.add(progress.to_second);
+  m.add(progress.to_first);
+  m.add(meanwhile);
   co_return m;
 }
 
-inline sluice::task<moved> copy_one(sluice::engine& e, std::string folder, content c) {
+inline sluice::task<moved> copy_one(sluice::engine& e, std::string folder, content c,
+                                    sluice::copy_options range) {
   moved m;
   const std::string source = "source";
   const std::string target = "target";
   sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder);
-  if (!in) co_return moved{code_of(in), {}};
+  if (!in) co_return failed_by(in);
   sluice::result<sluice::file> from = co_await in->open_file(source);
-  if (!from) co_return moved{code_of(from), {}};
+  if (!from) co_return failed_by(from);
   sluice::result<sluice::file> into = co_await in->create();
-  if (!into) co_return moved{code_of(into), {}};
-  const sluice::copy_options range{.length = c.length, .source_offset = c.offset};
+  if (!into) co_return failed_by(into);
+  range.length = c.length;
+  range.source_offset = c.offset;
+  const op_counts meanwhile(e);
   const sluice::result<sluice::receipt> copied =
       co_await sluice::copy_file(*from, *into, range, &m.progress);
   m.failure = code_of(copied);
+  m.add(m.progress);
+  m.add(meanwhile);
   if (m.failure != 0) co_return m;
   sluice::publish_options options;
   options.wanted = sluice::durability::stored;
@@ -263,8 +316,14 @@ class transfer {
   static wires tcp() { return {stream_pair::tcp(), stream_pair::tcp()}; }
   static wires local() { return {stream_pair::local(), stream_pair::local()}; }
 
-  transfer(world& w, const route& by, content c, wires ends)
-      : world_(w), kind_(by.kind), content_(c), ends_(std::move(ends)) {
+  transfer(world& w, const route& by, content c, wires ends, std::chrono::nanoseconds deadline = {})
+      : world_(w),
+        kind_(by.kind),
+        path_(by.path),
+        cache_(by.cache),
+        content_(c),
+        deadline_(deadline),
+        ends_(std::move(ends)) {
     if (kind_ == move::receive || kind_ == move::relay) {
       peers_.push_back(std::make_unique<peer>(ends_.in.take_theirs(), [c](int fd) {
         give(fd, c);
@@ -299,6 +358,9 @@ class transfer {
   void check_whole() {
     REQUIRE(moved_.failure == 0);
     CHECK(moved_.progress.bytes == content_.length);
+    CHECK(std::string_view(name(moved_.progress.path)) == path_);
+    CHECK(moved_.told_ops == moved_.ops);
+    CHECK(moved_.told_short >= moved_.resumed);
     const bool into_file = kind_ == move::receive || kind_ == move::copy;
     const taken t = into_file ? take_from_file(world_.at("target"), content_) : taken_;
     CHECK(t.bytes == content_.length);
@@ -320,18 +382,24 @@ class transfer {
     switch (kind_) {
       case move::receive: {
         upload_request request{folder, "target", of_length(content_.length)};
+        request.body.deadline = deadline_;
         return receive_one(e, adopt(e, ends_.in.take_ours()), std::move(request));
       }
-      case move::send: return send_one(e, adopt(e, ends_.out.take_ours()), folder, content_);
+      case move::send:
+        return send_one(e, adopt(e, ends_.out.take_ours()), folder, content_, deadline_);
       case move::relay:
-        return relay_one(adopt(e, ends_.in.take_ours()), adopt(e, ends_.out.take_ours()));
-      default: return copy_one(e, folder, content_);
+        return relay_one(e, adopt(e, ends_.in.take_ours()), adopt(e, ends_.out.take_ours()),
+                         deadline_);
+      default: return copy_one(e, folder, content_, {.cache = cache_, .deadline = deadline_});
     }
   }
 
   world& world_;
   const move kind_;
+  const std::string_view path_;
+  const sluice::cache_policy cache_;
   const content content_;
+  const std::chrono::nanoseconds deadline_;
   wires ends_;
   taken taken_;  // by the peer that takes
   std::vector<std::unique_ptr<peer>> peers_;

@@ -71,7 +71,8 @@ class hose {
   sluice::task<moved> task(move kind, stream_pair& in, stream_pair& out) {
     sluice::engine& e = world_.engine();
     const std::string folder = world_.folder().path().string();
-    if (kind == move::relay) return relay_one(adopt(e, in.take_ours()), adopt(e, out.take_ours()));
+    if (kind == move::relay)
+      return relay_one(e, adopt(e, in.take_ours()), adopt(e, out.take_ours()));
     if (kind == move::send) {
       return send_one(e, adopt(e, out.take_ours()), folder, {.length = endless});
     }

@@ -138,6 +138,48 @@ TEST_CASE("files that cannot be asked for their size end the copy, at whatever s
   }
 }
 
+// The kernel still has the memory of the write that hangs, so the end waits for it; nothing more is
+// begun after the deadline.
+TEST_CASE("a copy to a disk that hangs ends by its deadline as soon as the disk answers") {
+  for (const std::string& backend : support::backends()) {
+    faults::on_fault_fs({}, [&backend](support::fault_fs& disk) {
+      CAPTURE(backend);
+      world w({backend, backend, std::filesystem::current_path().string(), false, ""},
+              {{"sluice.copy.path", "copy"}, {"sluice.memory.block_bytes", "64K"}});
+      const std::vector<std::byte> content = pattern(12, 0, mib);
+      make_file(w.at("source"), content);
+      const std::string target = disk.mount_point() + "/target";
+      disk.orders().reset();
+      disk.orders().of(support::request_kind::write).stop_at = 5;
+      sluice::copy_options options = range(content.size());
+      options.deadline = 100ms;
+      copied hung;
+      w.engine().start(copy_once(adopt_file(w.engine(), w.at("source"), O_RDONLY),
+                                 adopt_file(w.engine(), target, O_RDWR | O_CREAT), options),
+                       [&hung](copied c) {
+                         c.told = hung.told + 1;
+                         hung = std::move(c);
+                       });
+      w.until([&] { return disk.has_stopped(std::chrono::milliseconds(0)) || hung.told > 0; });
+      // Others are served meanwhile, long past the deadline.
+      const auto last = std::chrono::steady_clock::now() + 300ms;
+      while (std::chrono::steady_clock::now() < last) {
+        CHECK(w.run(copy_task(w, range(mib))).failure() == 0);
+      }
+      CHECK(hung.told == 0);
+      disk.resume();
+      w.until([&hung] { return hung.told > 0; });
+      CHECK(hung.told == 1);
+      CHECK(hung.failure() == ETIMEDOUT);
+      const std::uint64_t equal = hung.progress.bytes;
+      CHECK(equal >= 4 * 64 * 1024);
+      CHECK(equal <= 5 * 64 * 1024);
+      CHECK(same_bytes(content_of(target), std::span(content).first(equal)));
+      w.settle();
+    });
+  }
+}
+
 // By read and write it would come out right, but not by the way that was asked for.
 TEST_CASE("a hole for a target that cannot punch goes the forced way, or is refused") {
   for (const std::string& backend : support::backends()) {

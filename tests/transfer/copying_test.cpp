@@ -134,6 +134,46 @@ TEST_CASE("a copy for which no block becomes free says ENOBUFS") {
   }
 }
 
+TEST_CASE(
+    "a deadline counts while a copy waits for a block, too, and leaves what is counted equal") {
+  const setting on = every_setting().front();
+  for (const std::string& backend : support::backends()) {
+    CAPTURE(backend);
+    world w({backend, backend, on.folder, false, ""}, {{"sluice.copy.path", "copy"}});
+    const std::vector<std::byte> content = pattern(31, 0, 1 << 20);
+    make_file(w.at("source"), content);
+    std::vector<sluice::lease> taken;
+    while (sluice::lease one = w.engine().core().blocks().try_take()) {
+      taken.push_back(std::move(one));
+    }
+    sluice::copy_options options = range(content.size());
+    options.deadline = 50ms;
+    const auto begun = std::chrono::steady_clock::now();
+    const copied c = w.run(copy_task(w, options));
+    CHECK(c.failure() == ETIMEDOUT);
+    CHECK(std::string(c.outcome.error().where) == "the deadline has passed");
+    CHECK(std::chrono::steady_clock::now() - begun >= 45ms);
+    CHECK(c.progress.bytes == 0);
+    taken.clear();
+    w.settle();
+    // As long as it takes, and each policy.
+    for (const cache_policy cache : {cache_policy::automatic, cache_policy::drop_behind}) {
+      options.cache = cache;
+      for (std::chrono::nanoseconds deadline = 10us; deadline < 20s; deadline *= 3) {
+        CAPTURE(deadline.count());
+        std::filesystem::remove(w.at("target"));
+        options.deadline = deadline;
+        const copied some = copy_range(w, options);
+        CHECK((some.failure() == 0 || some.failure() == ETIMEDOUT));
+        const std::uint64_t equal = some.progress.bytes;
+        CHECK((some.failure() != 0 || equal == content.size()));
+        CHECK(same_bytes(bytes_at(w.at("target"), 0, equal), std::span(content).first(equal)));
+        if (deadline > 10s) CHECK(some.failure() == 0);
+      }
+    }
+  }
+}
+
 TEST_CASE("a source that ends before the range, or is cut meanwhile, is told to the byte") {
   for_each({{"sluice.copy.chunk_bytes", "4K"}, {"sluice.memory.block_bytes", "4K"}},
            [](world& w, const std::string&) {

@@ -108,6 +108,106 @@ TEST_CASE("a peer that takes nothing loses to those who wait for what holds its 
   });
 }
 
+TEST_CASE("a relay that gets no pipe, or no block, ends in twice the time, and blames no peer") {
+  for_each({{"sluice.splice.pipes_max", "1"}, {"sluice.relay.timeout_ms", "100"}}, [](world& w,
+                                                                                      const way&) {
+    std::vector<sluice::lease> blocks;
+    while (sluice::lease one = w.engine().core().blocks().try_take()) {
+      blocks.push_back(std::move(one));
+    }
+    sluice::pipe_lease pipe = std::move(**w.engine().core().pipes().try_take());
+    const std::vector<std::byte> sent = pattern(19, 0, 20'000);
+    joint waiting;
+    std::vector<std::byte> none;
+    peer left(waiting.left.take_theirs(), [&](int fd) { send_then_take(fd, sent, none); });
+    peer right(waiting.right.take_theirs(), stay_silent);
+    const auto begun = std::chrono::steady_clock::now();
+    const relayed r = w.run(waiting.task(w));
+    CHECK(r.failure() == ENOBUFS);
+    CHECK(std::chrono::steady_clock::now() - begun >= 190ms);
+    left.join(w);
+    right.join(w);
+
+    // What comes back between the first and the second time is in time.
+    joint late;
+    std::vector<std::byte> got;
+    peer late_left(late.left.take_theirs(), [&](int fd) { send_then_take(fd, sent, none); });
+    peer late_right(late.right.take_theirs(), [&](int fd) { got = take_all(fd); });
+    relayed served;
+    late.start(w, served);
+    const auto back = std::chrono::steady_clock::now() + 150ms;
+    while (std::chrono::steady_clock::now() < back) w.engine().run_once(1ms);
+    blocks.clear();
+    pipe.reset();
+    w.until([&served] { return served.told > 0; });
+    late_left.join(w);
+    late_right.join(w);
+    CHECK(served.failure() == 0);
+    CHECK(same_bytes(got, sent));
+  });
+}
+
+TEST_CASE("what moves less than the minimum rate is too slow, both directions counted together") {
+  for_each({{"sluice.relay.timeout_ms", "200"}}, [](world& w, const way&) {
+    // 1000 bytes every 10 ms at the most, one way.
+    const std::vector<std::byte> sent = pattern(20, 0, 40'000);
+    for (const bool is_enough : {false, true}) {
+      CAPTURE(is_enough);
+      joint ends;
+      std::vector<std::byte> got;
+      peer left(ends.left.take_theirs(), [&](int fd) {
+        for (std::size_t at = 0; at < sent.size(); at += 1000) {
+          if (!send_all(fd, std::span(sent).subspan(at, 1000))) return;
+          std::this_thread::sleep_for(10ms);
+        }
+        ::shutdown(fd, SHUT_WR);
+        take_all(fd);
+      });
+      peer right(ends.right.take_theirs(), [&](int fd) { got = take_all(fd); });
+      sluice::relay_options options;
+      options.rate_min_bytes = is_enough ? 2000 : 1'000'000;
+      const relayed r = w.run(ends.task(w, options));
+      left.join(w);
+      right.join(w);
+      CHECK(r.failure() == (is_enough ? 0 : int{code::too_slow}));
+      CHECK(same_bytes(got, std::span(sent).first(got.size())));
+      CHECK((got.size() == sent.size()) == is_enough);
+    }
+  });
+}
+
+TEST_CASE("a relay of which one peer trickles and the other is fast is above the minimum rate") {
+  for_each({{"sluice.relay.timeout_ms", "100"}}, [](world& w, const way&) {
+    const std::vector<std::byte> answer = pattern(21, 0, 60'000);
+    joint ends;
+    std::atomic<bool> over{false};
+    std::vector<std::byte> got;
+    peer left(ends.left.take_theirs(), [&](int fd) {
+      std::thread taking([&, fd] { got = take_all(fd); });
+      const std::byte one{};
+      while (!over && send_all(fd, std::span(&one, 1))) std::this_thread::sleep_for(20ms);
+      ::shutdown(fd, SHUT_WR);
+      taking.join();
+    });
+    peer right(ends.right.take_theirs(), [&](int fd) {
+      for (std::size_t at = 0; at < answer.size(); at += 2000) {
+        if (!send_all(fd, std::span(answer).subspan(at, 2000))) break;
+        std::this_thread::sleep_for(10ms);
+      }
+      over = true;
+      ::shutdown(fd, SHUT_WR);
+      take_all(fd);
+    });
+    sluice::relay_options options;
+    options.rate_min_bytes = 5000;
+    const relayed r = w.run(ends.task(w, options));
+    left.join(w);
+    right.join(w);
+    CHECK(r.failure() == 0);
+    CHECK(same_bytes(got, answer));
+  });
+}
+
 TEST_CASE("path auto copies while every pipe is taken, and says so") {
   for (const std::string& backend : support::backends()) {
     CAPTURE(backend);

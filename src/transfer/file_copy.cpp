@@ -100,6 +100,8 @@ task<result<receipt>> copy_at_all(file& from, file& into, copy_options options, 
                                       .splice = core.tried().splice,
                                       .copy_file_range = core.tried().copy_file_range},
                                      core.values().copy);
+  so_far.path = chosen.chosen;
+  so_far.reason = chosen.reason;  // of a refusal too
   if (chosen.refused) co_return fail(code::path_unavailable, where, chosen.reason);
   // Of a descriptor that came with O_DIRECT: what is copied here has any length.
   for (file_state* file : {&from.state(), &target}) {

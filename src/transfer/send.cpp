@@ -68,14 +68,14 @@ result<void> choose_path(sending& s) {
                  .direct_distrust = may_be_direct(s) ? kernel::direct_distrust(fd) : nullptr,
                  .dontcache = dontcache},
                 {values.memory.block_bytes, tried.splice, tried.zero_copy_send}, values.send);
+  s.so_far.path = chosen.chosen;
+  s.so_far.reason = chosen.reason;  // of a refusal too
   if (chosen.refused) return fail(code::path_unavailable, "send_from_file", chosen.reason);
   const bool to_be_set = may_be_direct(s) || s.from.direct;  // it may have come so
   if (to_be_set && set_direct(s.from, chosen.chosen == path::direct) != 0) {
-    if (is_direct_forced(s)) {
-      return fail(code::path_unavailable, "fcntl", "O_DIRECT refused by the filesystem");
-    }
+    chosen.reason = s.so_far.reason = "O_DIRECT refused by the filesystem";
+    if (is_direct_forced(s)) return fail(code::path_unavailable, "fcntl", chosen.reason);
     chosen.chosen = path::copy;
-    chosen.reason = "O_DIRECT refused by the filesystem";
   }
   take_path(s, chosen, alignment);
   return {};

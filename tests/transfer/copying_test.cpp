@@ -265,7 +265,10 @@ TEST_CASE("a copy that may make no page shares blocks or is refused") {
     }
     for (const char* path : {"copy_file_range", "copy"}) {
       REQUIRE(w.engine().set_knob("sluice.copy.path", path).has_value());
-      CHECK(copy_range(w, options).failure() == code::path_unavailable);
+      const copied refused = copy_range(w, options);
+      REQUIRE(refused.failure() == code::path_unavailable);
+      CHECK(refused.way() == path);
+      CHECK(std::string(refused.progress.reason) == "the cache policy wants no pages in the cache");
     }
   }
 }

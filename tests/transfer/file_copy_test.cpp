@@ -137,6 +137,8 @@ TEST_CASE("what is not allowed here is gone round by path auto, and refused when
       REQUIRE(w.engine().set_knob("sluice.copy.path", path).has_value());
       const copied refused = copy_range(w, range(content.size()));
       REQUIRE(refused.failure() == code::path_unavailable);
+      CHECK(refused.way() == path);
+      CHECK(std::string(refused.progress.reason) == refused.outcome.error().where);
       CHECK(std::string(refused.outcome.error().where) ==
             (path == std::string_view("reflink") ? "the blocks cannot be shared"
                                                  : "copy_file_range is not allowed here"));

@@ -395,16 +395,40 @@ TEST_CASE("a file or a stream that is closed is told, and the other one is as it
   }
 }
 
-TEST_CASE("a forced direct path says so where the filesystem cannot") {
-  for (const setting& on : every_setting()) {
-    if (on.direct) continue;
+TEST_CASE("a forced path that cannot work says so, in the receipt too, and sends nothing") {
+  struct refusal {
+    const char* path;
+    const char* reason;
+  };
+  for (setting on : every_setting()) {
+    on.hidden = "splice";
     CAPTURE(on.name);
-    world w(on, {{"sluice.send.path", "direct"}});
+    world w(on);
     make_file(w.at("source"), pattern(19, 0, 100));
-    const sent s = send_range(w, range(0, 100), take_all);
-    REQUIRE(!s.outcome.has_value());
-    CHECK(s.outcome.error().code == code::path_unavailable);
-    CHECK(s.arrived.empty());
+    std::vector<refusal> all{{"splice", "splice or sendfile is not allowed here"}};
+    if (!on.direct) all.push_back({"direct", "the filesystem has no O_DIRECT for this file"});
+    for (const refusal& wanted : all) {
+      CAPTURE(wanted.path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", wanted.path).has_value());
+      stream_pair ends = stream_pair::tcp();
+      sluice::stream to = adopt(w.engine(), ends.take_ours());
+      const int fd = ::open(w.at("source").c_str(), O_RDONLY | O_CLOEXEC);
+      sluice::result<sluice::file> from = sluice::file::adopt(w.engine(), fd);
+      REQUIRE(from.has_value());
+      sluice::receipt progress;
+      progress.bytes = 12;  // of another transfer
+      const sluice::result<sluice::receipt> r =
+          w.run(sluice::send_from_file(to, *from, range(0, 100), &progress));
+      REQUIRE_FALSE(r.has_value());
+      CHECK(r.error().code == code::path_unavailable);
+      CHECK(std::string(r.error().where) == wanted.reason);
+      CHECK(std::string(name(progress.path)) == wanted.path);
+      CHECK(std::string(progress.reason) == wanted.reason);
+      CHECK(progress.bytes == 0);
+      to = sluice::stream();
+      w.settle();
+      CHECK(take_all(ends.theirs()).empty());
+    }
   }
 }
 

@@ -27,9 +27,16 @@ inline sluice::task<bool> has_exactly(sluice::file& f, content c) {
   co_return support::is_pattern(seen, c.seed, c.offset);
 }
 
+// All of it, by the way that was asked for.
+inline bool moved_by(const route& by, const sluice::result<sluice::receipt>& told,
+                     std::uint64_t bytes) {
+  return told && told->bytes == bytes && std::string_view(name(told->path)) == by.path;
+}
+
 // These tell how many pieces came out right before the first that did not.
-inline sluice::task<std::size_t> receive_each(sluice::engine& e, sluice::stream from,
-                                              std::string folder, const pieces& p) {
+inline sluice::task<std::size_t> receive_each(sluice::engine& e, const route& by,
+                                              sluice::stream from, std::string folder,
+                                              const pieces& p) {
   std::uint64_t offset = 0;
   sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder);
   for (std::size_t i = 0; i < p.lengths.size(); ++i) {
@@ -37,7 +44,7 @@ inline sluice::task<std::size_t> receive_each(sluice::engine& e, sluice::stream 
     sluice::result<sluice::file> into = co_await in->create();
     const sluice::result<sluice::receipt> got =
         co_await sluice::receive_to_file(from, *into, of_length(wanted.length));
-    if (!got || got->bytes != wanted.length) co_return i;
+    if (!moved_by(by, got, wanted.length)) co_return i;
     const bool right = co_await has_exactly(*into, wanted);
     if (!right) co_return i;
     offset += wanted.length;
@@ -45,8 +52,8 @@ inline sluice::task<std::size_t> receive_each(sluice::engine& e, sluice::stream 
   co_return p.lengths.size();
 }
 
-inline sluice::task<std::size_t> send_each(sluice::engine& e, sluice::stream to, std::string folder,
-                                           const pieces& p) {
+inline sluice::task<std::size_t> send_each(sluice::engine& e, const route& by, sluice::stream to,
+                                           std::string folder, const pieces& p) {
   const std::string name = "source";
   sluice::send_options options;
   sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder);
@@ -55,13 +62,14 @@ inline sluice::task<std::size_t> send_each(sluice::engine& e, sluice::stream to,
     options.length = p.lengths[i];
     const sluice::result<sluice::receipt> sent =
         co_await sluice::send_from_file(to, *from, options);
-    if (!sent || sent->bytes != options.length) co_return i;
+    if (!moved_by(by, sent, options.length)) co_return i;
     options.offset += options.length;
   }
   co_return p.lengths.size();
 }
 
-inline sluice::task<std::size_t> copy_each(sluice::engine& e, std::string folder, const pieces& p) {
+inline sluice::task<std::size_t> copy_each(sluice::engine& e, const route& by, std::string folder,
+                                           const pieces& p) {
   const std::string name = "source";
   std::uint64_t offset = 0;
   sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder);
@@ -71,12 +79,27 @@ inline sluice::task<std::size_t> copy_each(sluice::engine& e, std::string folder
     sluice::result<sluice::file> into = co_await in->create();
     const sluice::copy_options range{.length = wanted.length, .source_offset = offset};
     const sluice::result<sluice::receipt> copied = co_await sluice::copy_file(*from, *into, range);
-    if (!copied || copied->bytes != wanted.length) co_return i;
+    if (!moved_by(by, copied, wanted.length)) co_return i;
     const bool right = co_await has_exactly(*into, wanted);
     if (!right) co_return i;
     offset += wanted.length;
   }
   co_return p.lengths.size();
+}
+
+// Of whole files: only their ends are shared as part of a block.
+inline std::size_t share_each(world& w, const route& by, const pieces& p) {
+  std::uint64_t seed = p.seed;
+  for (const std::uint64_t length : p.lengths) {
+    CAPTURE(length);
+    const content c{++seed, length};
+    make_source(w.at("source"), c);
+    transfer t(w, by, c, transfer::local());
+    t.finish();
+    t.check_whole();
+    std::filesystem::remove(w.at("source"));
+  }
+  return p.lengths.size();
 }
 
 inline std::size_t relay_each(world& w, const route& by, const pieces& p) {
@@ -100,7 +123,7 @@ inline std::size_t move_each(world& w, const route& by, const pieces& p) {
   switch (by.kind) {
     case move::receive: {
       peer giver(ends.take_theirs(), [all](int fd) { give(fd, all); });
-      right = w.run(receive_each(e, adopt(e, ends.take_ours()), folder, p), 600s);
+      right = w.run(receive_each(e, by, adopt(e, ends.take_ours()), folder, p), 600s);
       giver.join(w);
       return right;
     }
@@ -108,14 +131,17 @@ inline std::size_t move_each(world& w, const route& by, const pieces& p) {
       taken t;
       make_source(w.at("source"), all);
       peer taker(ends.take_theirs(), [&t, all](int fd) { t = take_from_peer(fd, all); });
-      right = w.run(send_each(e, adopt(e, ends.take_ours()), folder, p), 600s);
+      right = w.run(send_each(e, by, adopt(e, ends.take_ours()), folder, p), 600s);
       taker.join(w);
       CHECK(t.bytes == all.length);
       CHECK(t.right);
       return right;
     }
     case move::relay: return relay_each(w, by, p);
-    default: make_source(w.at("source"), all); return w.run(copy_each(e, folder, p), 600s);
+    default:
+      if (by.is_shared) return share_each(w, by, p);
+      make_source(w.at("source"), all);
+      return w.run(copy_each(e, by, folder, p), 600s);
   }
 }
 

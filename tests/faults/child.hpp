@@ -38,7 +38,9 @@ struct failure_count : doctest::IReporter {
   void test_case_exception(const doctest::TestCaseException&) override {}
   void subcase_start(const doctest::SubcaseSignature&) override {}
   void subcase_end() override {}
-  void log_message(const doctest::MessageData&) override {}
+  void log_message(const doctest::MessageData& in) override {  // FAIL_CHECK, and MESSAGE
+    if (in.m_severity != doctest::assertType::is_warn) ++seen;
+  }
   void test_case_skipped(const doctest::TestCaseData&) override {}
 };
 

@@ -160,7 +160,9 @@ TEST_CASE("a peer above the minimum rate is served, though others wait for block
         const uploaded u =
             w.run(receive_upload(w.engine(), adopt(w.engine(), ends.take_ours()), request));
         sender.join(w);
-        CHECK(u.outcome.has_value());
+        REQUIRE(u.outcome.has_value());
+        CHECK(u.outcome->short_ops >= 1);  // an interval ran out, and it was served further
+        CHECK(same_bytes(content_of(w.at("body")), body));
         CHECK(waited == -1);
         taken.clear();
         w.until([&waited] { return waited == 0; });
@@ -176,5 +178,8 @@ TEST_CASE("what it cannot carry is refused with the reason") {
     REQUIRE(!u.outcome.has_value());
     CHECK(u.outcome.error().code == code::path_unavailable);
     CHECK(std::string_view(u.outcome.error().where) == "a check wants to see the bytes");
+    CHECK(std::string_view(name(u.progress.path)) == "mapped");
+    CHECK(std::string_view(u.progress.reason) == "a check wants to see the bytes");
+    CHECK(w.names().empty());
   });
 }

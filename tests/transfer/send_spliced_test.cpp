@@ -80,6 +80,12 @@ TEST_CASE("head and payload leave in one packet") {
                                           w.folder().path(), "source", options));
     REQUIRE(outcome.has_value());
     CHECK(splice_ways::segments_sent(at.fd()) == 1);
+    std::vector<std::byte> arrived(901);
+    arrived.resize(static_cast<std::size_t>(
+        ::recv(ends.theirs(), arrived.data(), arrived.size(), MSG_DONTWAIT)));
+    REQUIRE(arrived.size() == 900);
+    CHECK(same_bytes(std::span(arrived).first(200), head));
+    CHECK(same_bytes(std::span(arrived).subspan(200), pattern(3, 0, 700)));
   });
 }
 
@@ -311,6 +317,10 @@ TEST_CASE("a file that is cut or changed while its pages wait for the peer never
       const int failure = s.outcome.error().code;
       CHECK((failure == c.failure || (c.cut_at == 50 && failure == code::end_of_stream)));
       CHECK(s.arrived.size() < source.size());
+      // What left before the cut is the file's, and where that took nothing away all of it.
+      const std::size_t right = c.cut_at == 50 ? 100'000 : s.arrived.size();
+      REQUIRE(s.arrived.size() >= right);
+      CHECK(same_bytes(std::span(s.arrived).first(right), std::span(source).first(right)));
       std::filesystem::remove(file);
     }
   });
@@ -376,6 +386,7 @@ TEST_CASE("cancelled after any number of turns a send ends once") {
       w.settle();
       splice_ways::check_pipes(w);
       CHECK(told == 1);
+      CHECK(same_bytes(arrived, std::span(source).first(arrived.size())));
       if (!last) {
         const int why = last.error().code;
         CHECK((why == ECANCELED || why == EPIPE || why == ECONNRESET));

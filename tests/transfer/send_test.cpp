@@ -235,6 +235,12 @@ TEST_CASE("a short payload leaves in one packet with its head, by every path") {
                                "source", options))
                   .has_value());
       CHECK(splice_ways::segments_sent(at.fd()) == 1);
+      std::vector<std::byte> arrived(901);
+      arrived.resize(static_cast<std::size_t>(
+          ::recv(ends.theirs(), arrived.data(), arrived.size(), MSG_DONTWAIT)));
+      REQUIRE(arrived.size() == 900);
+      CHECK(same_bytes(std::span(arrived).first(200), head));
+      CHECK(same_bytes(std::span(arrived).subspan(200), pattern(3, 0, 700)));
     }
   }
 }

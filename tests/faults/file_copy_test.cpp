@@ -85,6 +85,66 @@ void share(world& w) {
   copy_at_random(w, 7, 10, 1);
 }
 
+// Cancelled after any number of turns; only whole steps are counted, and those are equal.
+void share_and_cancel(world& w, std::uint64_t length, const std::vector<std::uint64_t>& places,
+                      std::size_t piece) {
+  int cancelled = 0;
+  for (int turns = 0; turns < 9; ++turns) {
+    CAPTURE(turns);
+    copied c;
+    const sluice::task_handle handle =
+        w.engine().start(copy_task(w, range(length)), [&c](copied told) { c = std::move(told); });
+    for (int i = 0; i < turns; ++i) w.engine().run_once(1ms);
+    w.engine().cancel(handle);
+    w.until([&w] { return w.engine().task_count() == 0; });
+    w.settle();
+    const std::uint64_t equal = c.progress.bytes;
+    CHECK((c.failure() == 0 ? equal == length : equal % (1 << 30) == 0));
+    if (c.failure() != 0) CHECK(c.failure() == ECANCELED);
+    cancelled += c.failure() != 0 ? 1 : 0;
+    for (const std::uint64_t at : places) {
+      if (at + piece > equal) continue;
+      CHECK(same_bytes(bytes_at(w.at("target"), at, piece), pattern(14, at, piece)));
+    }
+    std::filesystem::remove(w.at("target"));
+  }
+  CHECK(cancelled > 1);
+}
+
+// Blocks are shared 1 GiB at a time. Holes take no space, so 5 GiB fit anywhere.
+void share_5_gib(world& w) {
+  constexpr std::uint64_t gib = 1 << 30;
+  constexpr std::uint64_t length = 5 * gib + 321;
+  constexpr std::size_t piece = 9000;
+  set_size(w.at("source"), length);
+  const std::vector<std::uint64_t> places{
+      0, gib - 4000, 2 * gib, 3 * gib - piece, 4 * gib + 12'345, length - piece};
+  for (const std::uint64_t at : places) put_at(w.at("source"), at, pattern(14, at, piece));
+  for (const auto& [path, cache] : {std::pair{"reflink", sluice::cache_policy::automatic},
+                                    std::pair{"auto", sluice::cache_policy::direct}}) {
+    CAPTURE(path);
+    REQUIRE(w.engine().set_knob("sluice.copy.path", path).has_value());
+    put_at(w.at("target"), 3 * gib, pattern(15, 0, piece));  // where the source has a hole
+    sluice::copy_options options = range(length);
+    options.cache = cache;
+    const copied c = copy_range(w, options);
+    REQUIRE(c.failure() == 0);
+    CHECK(c.way() == "reflink");
+    CHECK(c.outcome->bytes == length);
+    CHECK(c.outcome->ops == 6);
+    CHECK(c.outcome->misrouted_bytes == 0);
+    CHECK(std::filesystem::file_size(w.at("target")) == length);
+    for (const std::uint64_t at : places) {
+      CHECK(same_bytes(bytes_at(w.at("target"), at, piece), pattern(14, at, piece)));
+    }
+    CHECK(same_bytes(bytes_at(w.at("target"), 3 * gib, piece), std::vector<std::byte>(piece)));
+    CHECK(occupied(w.at("target")) < mib);
+    std::filesystem::remove(w.at("target"));
+  }
+  REQUIRE(w.engine().set_knob("sluice.copy.path", "reflink").has_value());
+  share_and_cancel(w, length, places, piece);
+}
+
 }  // namespace
 
 TEST_CASE("on a full disk a copy ends with ENOSPC, and counts what is equal") {
@@ -98,6 +158,11 @@ TEST_CASE("XFS shares the blocks, and what it cannot share is copied") {
 
 TEST_CASE("btrfs shares the blocks, and what it cannot share is copied") {
   on_disk([](const std::string& at) { faults::mount_sharing(at, "btrfs"); }, share);
+}
+
+TEST_CASE("5 GiB are shared step by step, on XFS and on btrfs, and a cancel comes between two") {
+  on_disk([](const std::string& at) { faults::mount_sharing(at, "xfs"); }, share_5_gib);
+  on_disk([](const std::string& at) { faults::mount_sharing(at, "btrfs"); }, share_5_gib);
 }
 
 // A size that is not known is no size of 0: the copy would leave what the target has there.

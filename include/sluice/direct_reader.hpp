@@ -42,13 +42,15 @@ class SLUICE_API direct_reader {
   // Reads [offset, offset + bytes) into `into`, a block of the pool or a part of one that begins on
   // a page, and yields where in it the range lies: shorter only at the end of the file. What lies
   // around it in `into` means nothing. The lease must stay until then. EINVAL for a range larger
-  // than `into` has room for, and for memory that is not aligned; EIO; ECANCELED.
+  // than `into` has room for, and for memory that is not aligned; EIO, also where the filesystem
+  // gives less than a sector inside the file, again and again; ECANCELED.
   [[nodiscard]] task<result<std::span<std::byte>>> read(const lease& into, std::uint64_t offset,
                                                         std::uint64_t bytes);
 
  private:
   struct state;
   explicit direct_reader(std::unique_ptr<state> made);
+  [[nodiscard]] task<result<std::uint64_t>> size_now() const;
   std::unique_ptr<state> state_;
 };
 

@@ -22,6 +22,11 @@ struct opened {
     const long put = ::pwrite(fd, data.data(), bytes, offset);
     return put < 0 ? -errno : put;
   }
+  [[nodiscard]] long read(std::size_t bytes, off_t offset) const {
+    alignas(4096) static std::array<char, 16'384> data;
+    const long got = ::pread(fd, data.data(), bytes, offset);
+    return got < 0 ? -errno : got;
+  }
   [[nodiscard]] long sync() const { return ::fsync(fd) < 0 ? -errno : 0; }
   const int fd;
 };
@@ -84,6 +89,22 @@ TEST_CASE("writes are cut short as ordered, and a misaligned direct one is refus
     CHECK(direct.write(4096, 100) == -EINVAL);
     CHECK(disk.orders().direct_writes.load() == 3);
     CHECK(disk.orders().misaligned.load() == 2);
+  });
+}
+
+TEST_CASE("direct reads fail and are cut short as ordered") {
+  faults::on_fault_fs({.direct_io = true, .wait_for_direct = true}, [](support::fault_fs& disk) {
+    const opened f(disk.mount_point() + "/file", O_DIRECT);
+    CHECK(f.write(16'384, 0) == 16'384);
+    disk.orders().fail(request_kind::read, 1, EIO);
+    disk.orders().short_reads_every = 3;
+    disk.orders().short_read_bytes = 4097;
+    CHECK(f.read(8192, 0) == -EIO);
+    CHECK(f.read(8192, 0) == 8192);
+    CHECK(f.read(8192, 4096) == 4097);
+    CHECK(f.read(8192, 12'288) == 4096);
+    CHECK(disk.orders().shortened_reads.load() == 1);
+    CHECK(disk.orders().of(request_kind::read).seen.load() == 4);
   });
 }
 

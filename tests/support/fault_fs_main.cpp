@@ -68,6 +68,16 @@ std::size_t bytes_to_take(std::size_t wanted) {
   return o.short_bytes;
 }
 
+std::size_t bytes_to_give(std::size_t wanted) {
+  support::fault_orders& o = *here.orders;
+  const std::uint64_t every = o.short_reads_every;
+  if (every == 0 || o.of(request_kind::read).seen % every != 0 || wanted <= o.short_read_bytes) {
+    return wanted;
+  }
+  ++o.shortened_reads;
+  return o.short_read_bytes;
+}
+
 bool is_misaligned(const fuse_file_info* fi, std::size_t bytes, off_t offset) {
   if ((fi->flags & O_DIRECT) == 0) return false;
   support::fault_orders& o = *here.orders;
@@ -160,7 +170,8 @@ int open_file(const char* path, fuse_file_info* fi) {
 }
 
 int read_file(const char*, char* into, std::size_t bytes, off_t offset, fuse_file_info* fi) {
-  return told(::pread(handle(fi), into, bytes, offset));
+  if (const int failure = admit(request_kind::read); failure != 0) return failure;
+  return told(::pread(handle(fi), into, bytes_to_give(bytes), offset));
 }
 
 int write_file(const char*, const char* from, std::size_t bytes, off_t offset, fuse_file_info* fi) {

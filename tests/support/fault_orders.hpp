@@ -20,8 +20,9 @@ enum class request_kind : std::uint8_t {
   create,
   rename,
   attributes,  // stat and looking up a name; asked each time only with keep_no_attributes
+  read,        // of a page that the kernel does not keep, and every direct one
 };
-inline constexpr std::size_t request_kinds = 8;
+inline constexpr std::size_t request_kinds = 9;
 
 // Ordinals count from 1 since the last reset; 0 is "never".
 struct request_orders {
@@ -38,6 +39,10 @@ struct fault_orders {
   // Every short_every-th write takes only short_bytes, when it is longer; 0 is no short writes.
   std::atomic<std::uint64_t> short_every{0};
   std::atomic<std::uint32_t> short_bytes{0};
+  // The same of reads, for a filesystem without page cache: to the page cache a short read is the
+  // end of the file, and what a direct one leaves open is read by the page cache.
+  std::atomic<std::uint64_t> short_reads_every{0};
+  std::atomic<std::uint32_t> short_read_bytes{0};
   // A write on a descriptor with O_DIRECT must be a multiple of this in offset and length, or it is
   // EINVAL as on a disk; 1 takes anything.
   std::atomic<std::uint32_t> direct_unit{1};
@@ -47,8 +52,9 @@ struct fault_orders {
 
   // Written by the filesystem.
   std::atomic<bool> mounted{false};
-  std::atomic<std::uint64_t> taken_bytes{0};    // by writes
-  std::atomic<std::uint64_t> shortened{0};      // writes cut short
+  std::atomic<std::uint64_t> taken_bytes{0};  // by writes
+  std::atomic<std::uint64_t> shortened{0};    // writes cut short
+  std::atomic<std::uint64_t> shortened_reads{0};
   std::atomic<std::uint64_t> direct_writes{0};  // on a descriptor with O_DIRECT
   std::atomic<std::uint64_t> misaligned{0};     // of them, refused
 
@@ -72,10 +78,12 @@ struct fault_orders {
     }
     short_every = 0;
     short_bytes = 0;
+    short_reads_every = 0;
+    short_read_bytes = 0;
     direct_unit = 1;
     write_delay_us = 0;
     taken_bytes = 0;
-    shortened = direct_writes = misaligned = 0;
+    shortened = shortened_reads = direct_writes = misaligned = 0;
   }
 };
 

@@ -40,7 +40,60 @@ void check_whole(disk_world& w, support::fault_fs& disk, std::uint32_t short_byt
   w.clear();
 }
 
+// Of a block, at every border of a page, a byte before it and a byte behind; 1 and all but 1.
+std::vector<std::uint32_t> sizes_around_pages() {
+  std::vector<std::uint32_t> all{1, 511, 512, 513};
+  for (std::uint32_t page = 4096; page <= block_bytes; page += 4096) {
+    all.push_back(page - 1);
+    if (page == block_bytes) break;
+    all.push_back(page);
+    all.push_back(page + 1);
+  }
+  return all;
+}
+
+sluice::task<int> receive(sluice::stream from, sluice::file& into) {
+  sluice::receive_options options = conformance::of_length(upload_bytes);
+  const auto done = co_await sluice::receive_to_file(from, into, options);
+  co_return done ? 0 : done.error().code;
+}
+
+// Receives into a file that is there, so that nothing waits for a sync.
+void check_received(disk_world& w, support::fault_fs& disk, std::span<const std::byte> sent) {
+  const int fd = ::open(w.at("plain").c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  sluice::result<sluice::file> into = sluice::file::adopt(w.engine(), fd);
+  REQUIRE(into.has_value());
+  conformance::stream_pair ends = conformance::stream_pair::tcp();
+  conformance::peer sender(ends.take_theirs(), [sent](int to) { conformance::send_all(to, sent); });
+  CHECK(w.run(receive(conformance::adopt(w.engine(), ends.take_ours()), *into)) == 0);
+  CHECK(disk.orders().shortened.load() > 0);
+  sender.join(w);
+  CHECK(conformance::same_bytes(conformance::content_of(w.at("plain")), sent));
+}
+
 }  // namespace
+
+TEST_CASE("a received file is whole if writes are cut anywhere around the borders of pages") {
+  const std::vector<std::byte> sent = support::pattern(3, 0, upload_bytes);
+  on_fault_fs({.direct_io = true, .wait_for_direct = true}, [&sent](support::fault_fs& disk) {
+    for (const way& how : ways_of_short_writes()) {
+      if (how.preallocate == "on" || how.shares) continue;
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      for (const std::uint32_t short_bytes : sizes_around_pages()) {
+        for (const std::uint64_t every : {1U, 2U}) {
+          if (every == 1 && short_bytes < 4095) continue;  // thousands of requests
+          CAPTURE(short_bytes);
+          CAPTURE(every);
+          disk.orders().reset();
+          disk.orders().short_bytes = short_bytes;
+          disk.orders().short_every = every;
+          check_received(w, disk, sent);
+        }
+      }
+    }
+  });
+}
 
 TEST_CASE("files are byte-exact when every second write is cut to any size") {
   on_fault_fs({.wait_for_direct = true}, [](support::fault_fs& disk) {

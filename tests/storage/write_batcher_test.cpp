@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <cstring>
 #include <optional>
 #include <span>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "kernel/clock.hpp"
 #include "support/dies.hpp"
 #include "support/scripted_backend.hpp"
+#include "support/seeded_data.hpp"
 #include "support/told_op.hpp"
 
 namespace {
@@ -80,6 +82,16 @@ struct bench {
     const auto own = std::as_bytes(block.bytes()).first(bytes);
     return batcher->post(of_buffer, own, offset);
   }
+  // Bytes that lie in a file at that offset; of a registered buffer unless that is -1.
+  int post_copy(std::uint64_t offset, std::span<const std::byte> bytes, std::int32_t buffer_index) {
+    const lease block = blocks.try_take();
+    REQUIRE(block);
+    std::ranges::copy(bytes, block.data());
+    blocks.share(block.data());
+    lease posted(&blocks, block.data(), block.size(), buffer_index);
+    const auto own = std::as_bytes(block.bytes()).first(bytes.size());
+    return batcher->post(posted, own, offset);
+  }
   // What the backend has now, the oldest first.
   std::vector<written> under_way() {
     turns();
@@ -130,6 +142,47 @@ struct bench {
   write_limits limits;
   std::optional<write_batcher> batcher;
 };
+
+// A file in memory that takes no more than `most` bytes of its first write, or of each.
+struct reluctant_file {
+  std::vector<std::byte> content;
+  std::uint64_t most = 0;
+  bool every_time = false;
+  std::uint64_t cut = 0;  // writes
+
+  std::int64_t take(const op_request& r) {
+    const iovec whole{r.data, r.length};
+    const bool is_vector = bench::is_vector(r);
+    const auto* parts = is_vector ? static_cast<const iovec*>(r.data) : &whole;
+    std::uint64_t room = every_time || cut == 0 ? most : content.size();
+    std::uint64_t taken = 0;
+    for (std::uint64_t i = 0; i < (is_vector ? r.length : 1); ++i) {
+      const std::uint64_t bytes = std::min<std::uint64_t>(parts[i].iov_len, room);
+      std::memcpy(content.data() + r.offset + taken, parts[i].iov_base, bytes);
+      taken += bytes;
+      room -= bytes;
+      if (bytes < parts[i].iov_len) {
+        ++cut;
+        break;
+      }
+    }
+    return static_cast<std::int64_t>(taken);
+  }
+};
+
+// Posts the parts of one stripe and turns until it is stored.
+void store(bench& b, std::span<const std::byte> bytes, std::span<const std::size_t> parts,
+           std::int32_t buffer_index) {
+  std::uint64_t offset = 0;
+  for (const std::size_t part : parts) {
+    REQUIRE(b.post_copy(offset, bytes.subspan(offset, part), buffer_index) == 0);
+    offset += part;
+  }
+  for (int i = 0; i < 20'000 && b.keeps_back(0, bytes.size(), b.batcher->posted()); ++i)
+    b.on.turn(0, 1000);
+  b.turns(1);
+  b.backend.events.clear();
+}
 
 }  // namespace
 
@@ -350,6 +403,44 @@ TEST_CASE("a short write is continued before anything is told of it") {
   b.answer();
   CHECK_FALSE(b.keeps_back(0, 1, 1));
   CHECK(b.batcher->stats().bytes == merge);
+}
+
+TEST_CASE(
+    "whatever the size of the first write, or of every one, all bytes are where they belong") {
+  constexpr std::size_t stripe = 4 * kib;
+  const std::vector<std::byte> bytes = support::pattern(1, 0, stripe);
+  struct layout {
+    std::vector<std::size_t> parts;
+    std::int32_t buffer_index;
+    op_kind kind;
+  };
+  for (const layout& l :
+       {layout{{stripe}, -1, op_kind::write}, layout{{stripe}, 3, op_kind::write_fixed},
+        layout{{1 * kib, 2 * kib, 1 * kib}, -1, op_kind::writev},
+        layout{{1, 500, 2047, 3, 1545}, 3, op_kind::writev_fixed}}) {
+    CAPTURE(static_cast<int>(l.kind));
+    bench b{{.merge_bytes = stripe, .depth = 2}};
+    reluctant_file file{.content = std::vector<std::byte>(stripe)};
+    op_kind seen = op_kind::park;
+    b.backend.perform = [&](const op_request& r) {
+      seen = r.kind;
+      return file.take(r);
+    };
+    std::size_t wrong = 0;
+    for (file.most = 1; file.most < stripe; ++file.most) {
+      for (const bool every_time : {false, true}) {
+        file.every_time = every_time;
+        file.cut = 0;
+        std::ranges::fill(file.content, std::byte{});
+        store(b, bytes, l.parts, l.buffer_index);
+        if (seen != l.kind || !support::same_bytes(file.content, bytes)) ++wrong;
+        if (file.cut != (every_time ? (stripe - 1) / file.most : 1)) ++wrong;
+      }
+    }
+    CHECK(wrong == 0);
+    CHECK(b.batcher->failure() == 0);
+    CHECK(b.batcher->stats().bytes == 2 * (stripe - 1) * stripe);
+  }
 }
 
 TEST_CASE("the first failure stays: what was not begun is dropped, and all who wait are told") {

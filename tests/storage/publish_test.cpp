@@ -292,21 +292,78 @@ void check_all(world& w, std::size_t count) {
 
 }  // namespace
 
+namespace {
+
+// Objects that are created and written, and have no name yet.
+struct prepared {
+  sluice::directory in;
+  std::vector<sluice::file> made;
+};
+
+sluice::task<int> prepare_objects(sluice::engine& e, std::filesystem::path folder,
+                                  std::size_t count, prepared& p) {
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+  if (!in) co_return in.error().code;
+  p.in = std::move(*in);
+  for (std::size_t i = 0; i < count; ++i) {
+    sluice::result<sluice::file> made = co_await p.in.create();
+    if (!made) co_return made.error().code;
+    const std::vector<std::byte> content = object(i);
+    sluice::op_await writing = made->write(content, 0);
+    const sluice::result<std::size_t> written = co_await writing;
+    if (!written) co_return written.error().code;
+    p.made.push_back(std::move(*made));
+  }
+  co_return 0;
+}
+
+prepared prepare(world& w, std::size_t count) {
+  prepared p;
+  REQUIRE(w.run(prepare_objects(w.engine(), w.folder().path(), count, p)) == 0);
+  w.settle();
+  return p;
+}
+
+sluice::task<int> publish_prepared(prepared& p, std::size_t number) {
+  const sluice::result<void> done =
+      co_await sluice::publish(p.made[number], p.in, "object-" + std::to_string(number));
+  co_return done ? 0 : done.error().code;
+}
+
+void begin_publish(world& w, prepared& p, std::size_t number, many& seen) {
+  w.engine().start(publish_prepared(p, number), [&seen](int code) {
+    ++seen.ended;
+    if (code != 0) seen.codes.push_back(code);
+  });
+}
+
+}  // namespace
+
 TEST_CASE("a publish by itself is one call of a worker") {
-  const std::vector<std::byte> content = pattern(6, 0, 20'000);
   for (const setting& on : every_setting_and_fallback()) {
     CAPTURE(on.name);
     for (const support::knob_value shares :
          {support::knob_value{"sluice.commit.solo_max", "1"}, {"sluice.commit.solo_max", "0"}}) {
       CAPTURE(shares.value);
       world w(on, {shares});
-      CHECK(publish_in(w, content, {"name"}) == codes_list{0});
-      CHECK(same_bytes(content_of(w.at("name")), content));
+      prepared p = prepare(w, 1);
+      const std::uint64_t operations = w.counter("sluice.ops.submitted");
+      const std::uint64_t calls = w.counter("sluice.pool.tasks");
+      many seen;
+      begin_publish(w, p, 0, seen);
+      w.until([&seen] { return seen.ended == 1; });
+      const bool solo = shares.value == "1";
+      // Else the data, the name and the directory are one each.
+      CHECK(w.counter("sluice.ops.submitted") - operations == (solo ? 1 : 3));
+      if (solo) CHECK(w.counter("sluice.pool.tasks") - calls == 1);
+      CHECK(seen.codes.empty());
+      check_all(w, 1);
       CHECK(w.counter("sluice.commit.waiters") == 2);
       CHECK(w.counter("sluice.commit.syncs") == 2);
       CHECK(w.counter("sluice.publish.batches") == 1);
-      const std::uint64_t solo = w.counter("sluice.publish.solo");
-      CHECK(solo == (shares.value == "1" ? 1 : 0));
+      CHECK(w.counter("sluice.publish.solo") == (solo ? 1 : 0));
+      p = prepared();
+      w.settle();
     }
   }
 }
@@ -381,26 +438,62 @@ TEST_CASE("count_max and bytes_max bound what a group holds") {
   }
 }
 
-TEST_CASE("a delay gathers publishes that come one after the other") {
+namespace {
+
+// Publishes one after the other, with turns between them in which a sync could begin. False: so
+// late that the delay may have been over, and nothing can be said.
+bool publish_in_turn(world& w, prepared& p, std::chrono::milliseconds delay) {
+  const auto begun = std::chrono::steady_clock::now();
+  const std::uint64_t operations = w.counter("sluice.ops.submitted");
+  const auto submitted = [&] { return w.counter("sluice.ops.submitted") - operations; };
+  many seen;
+  std::uint64_t before_the_last = 0;
+  for (std::size_t i = 0; i < p.made.size(); ++i) {
+    before_the_last = submitted();
+    begin_publish(w, p, i, seen);
+    for (int turn = 0; turn < 3; ++turn) w.engine().run_once(0ns);
+  }
+  const std::uint64_t once_full = submitted();
+  const bool in_time = std::chrono::steady_clock::now() - begun < delay / 2;
+  w.until([&] { return seen.ended == p.made.size(); });
+  CHECK(seen.codes.empty());
+  if (!in_time) return false;
+  CHECK(before_the_last == 0);
+  CHECK(once_full >= 1);  // full: it did not wait for the delay
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("a delay gathers publishes that come one after the other, until the group is full") {
+  constexpr std::size_t count = 20;
   for (const setting& on : every_setting()) {
     CAPTURE(on.name);
     world w(on, {{"sluice.commit.grouping", "filesystem"},
                  {"sluice.commit.delay_us", "100000"},
-                 {"sluice.commit.count_max", "20"}});
-    many seen;
+                 {"sluice.commit.count_max", std::to_string(count)}});
+    bool seen = false;
+    for (int attempt = 0; !seen && attempt < 20; ++attempt) {
+      prepared p = prepare(w, count);
+      const std::uint64_t syncs = w.counter("sluice.commit.filesystem_syncs");
+      seen = publish_in_turn(w, p, 100ms);
+      if (seen) CHECK(w.counter("sluice.commit.filesystem_syncs") - syncs == 1);
+      check_all(w, count);
+      p = prepared();
+      w.settle();
+    }
+    CHECK(seen);
     const auto begun = std::chrono::steady_clock::now();
-    publish_all(w, 20, seen);
-    // Full: it did not wait for the delay.
-    CHECK(std::chrono::steady_clock::now() - begun < 5s);
-    CHECK(seen.codes.empty());
-    CHECK(w.counter("sluice.commit.filesystem_syncs") <= 2);
     publish_in(w, object(0), {"alone"});
-    CHECK(w.names().size() == 21);
+    CHECK(std::chrono::steady_clock::now() - begun >= 100ms);
+    CHECK(w.names().size() == count + 1);
   }
 }
 
 TEST_CASE("thousands of publishes at once, and as many names") {
   constexpr std::size_t count = 2000;
+  constexpr std::size_t group = 256;
+  constexpr std::size_t groups = (count + group - 1) / group;
   rlimit limit{};
   REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
   const rlimit before = limit;
@@ -409,12 +502,24 @@ TEST_CASE("thousands of publishes at once, and as many names") {
   if (limit.rlim_cur > 3 * count) {
     for (const setting& on : every_setting()) {
       CAPTURE(on.name);
-      world w(on);
+      world w(on, {{"sluice.commit.solo_max", "0"},
+                   {"sluice.commit.count_max", std::to_string(group)},
+                   {"sluice.loop.completions_per_turn", std::to_string(4 * count)}});
+      prepared p = prepare(w, count);
       many seen;
-      publish_all(w, count, seen);
+      for (std::size_t i = 0; i < count; ++i) begin_publish(w, p, i, seen);
+      w.until([&seen] { return seen.ended == count; });
       CHECK(seen.codes.empty());
       check_all(w, count);
-      CHECK(w.counter("sluice.commit.syncs") < count);
+      // They all waited when the first sync began. Names and the directory are for those whose data
+      // is durable by then, so that one call may be for several groups.
+      const std::uint64_t by_filesystem = w.counter("sluice.commit.filesystem_syncs");
+      CHECK(by_filesystem == groups);
+      CHECK(w.counter("sluice.publish.batches") <= groups);
+      CHECK(w.counter("sluice.commit.syncs") - by_filesystem <= groups);
+      CHECK(w.counter("sluice.commit.waiters") == 2 * count);
+      p = prepared();
+      w.settle();
     }
   } else {
     MESSAGE("too few descriptors for thousands of files");

@@ -61,6 +61,12 @@ struct block_writer_stats {
 // because a page that is read for the one may hold what the other is just writing (open(2)): few
 // odd blocks cost little, and where most are odd block_access::page_cache is faster.
 //
+// Blocks can be verified before they are written, as the body of a transfer is by a body_check: a
+// task for each hands it to a worker (engine::run_on_worker, which may run the calls of such a
+// check) and posts it when it has passed. Meanwhile others arrive, are checked by other workers
+// while they are warm, and are written; what is refused is dropped with its lease and never reaches
+// the file. tests/transfer/frame_checking_test.cpp does so with the frames of a frame_receiver.
+//
 // The first write that fails (ENOSPC, EDQUOT, EIO; EINVAL where a filesystem takes O_DIRECT and
 // then wants more alignment than it says) is final for the writer: what was not begun is dropped,
 // and post, room, read, flush and commit yield that error from then on. A short write is continued

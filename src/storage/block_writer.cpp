@@ -32,11 +32,14 @@ std::unexpected<error> failed(const write_batcher& b) { return fail(b.failure(),
 struct reopening {
   int fd = -1;
   kernel::direct_alignment alignment;
+  op_route route = op_route::automatic;
 };
 
 std::int64_t reopen(void* data) {
   auto& r = *static_cast<reopening*>(data);
-  return kernel::reopen_direct(r.fd, O_WRONLY, r.alignment);
+  const int opened = kernel::reopen_direct(r.fd, O_WRONLY, r.alignment);
+  if (opened >= 0) r.route = direct_route_of(opened);
+  return opened;
 }
 
 std::uint64_t end_of(std::uint64_t offset, std::uint64_t length) {
@@ -64,14 +67,15 @@ write_limits limits_of(const tuning::write_knobs& knobs, const block_writer_opti
 struct block_writer::state {
   // Both descriptors are its own, so that they stay as long as the writes that use them.
   state(file_state& into, kernel::unique_fd through_cache, kernel::unique_fd around_cache,
-        const kernel::direct_alignment& alignment, const write_limits& limits)
+        const reopening& again, const write_limits& limits)
       : file(into),
         core(into.core),
         claim(into, transfer_claim::hold::shared),
         cached(std::move(through_cache)),
         direct(std::move(around_cache)),
         batcher(core.loop(), core.blocks(), core.counters().write,
-                {cached.get(), direct.get(), alignment, kernel::is_in_memory(cached.get())},
+                {cached.get(), direct.get(), again.alignment, kernel::is_in_memory(cached.get()),
+                 again.route},
                 limits) {
     into.writer = token;
   }
@@ -103,7 +107,7 @@ task<result<block_writer>> block_writer::open(file& into, block_writer_options o
   kernel::unique_fd cached(::fcntl(file.fd.get(), F_DUPFD_CLOEXEC, 0));
   if (!cached) co_return fail(errno, "fcntl", where);
   kernel::unique_fd direct;
-  reopening again{file.fd.get(), {}};
+  reopening again{file.fd.get(), {}, op_route::automatic};
   if (options.access == block_access::automatic && core.tried().proc_self_fd) {
     op_await opening(core.loop(), call_of(reopen, &again));
     const result<std::size_t> opened = co_await opening;
@@ -111,7 +115,7 @@ task<result<block_writer>> block_writer::open(file& into, block_writer_options o
     if (opened) direct.reset(static_cast<int>(*opened));
   }
   if (!file.writer.expired()) co_return fail(EBUSY, "open", "block_writer: there is one");
-  auto made = std::make_unique<state>(file, std::move(cached), std::move(direct), again.alignment,
+  auto made = std::make_unique<state>(file, std::move(cached), std::move(direct), again,
                                       limits_of(core.values().write, options));
   if (!made->claim) co_return fail(EBUSY, "open", "block_writer: a transfer has the file alone");
   // What goes through the page cache need not be aligned; both descriptors are one open file.

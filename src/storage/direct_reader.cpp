@@ -41,9 +41,7 @@ struct reopening {
     const int opened = kernel::reopen_direct(r.held.get(), O_RDONLY, r.alignment);
     if (opened < 0) return opened;
     r.opened.reset(opened);
-    // A ring goes on by itself after a short read, the end of the file included, and where a FUSE
-    // file has no page cache Linux 6.18 begins at the same offset again: the same bytes twice.
-    if (kernel::direct_distrust(opened) != nullptr) r.route = op_route::worker;
+    r.route = direct_route_of(opened);
     return 0;
   }
 };

@@ -52,9 +52,15 @@ void transfer_claim::release() {
   held_ = nullptr;
 }
 
+op_route direct_route_of(int fd) {
+  return kernel::direct_distrust(fd) != nullptr ? op_route::worker : op_route::automatic;
+}
+
 int set_direct(file_state& state, bool on) {
   const int refusal = kernel::set_direct(state.fd.get(), on);
-  if (refusal == 0) state.direct = on;
+  if (refusal != 0) return refusal;
+  if (on && !state.direct) state.direct_route = direct_route_of(state.fd.get());
+  state.direct = on;
   return refusal;
 }
 
@@ -63,7 +69,9 @@ op_request on_file(const file_state& state, op_kind kind) {
   request.kind = kind;
   request.fd = state.fd.get();
   if (kind == op_kind::write || kind == op_kind::writev) {
-    request.route = write_route(state.direct, false, 0);
+    request.route = write_route(state, false, 0);
+  } else if (kind == op_kind::read && state.direct) {
+    request.route = state.direct_route;
   }
   return request;
 }
@@ -81,6 +89,7 @@ result<file> file::adopt(engine& on, int fd) {
   if (!blocking) return std::unexpected(blocking.error());
   auto state = std::make_unique<file_state>(on.core(), kernel::unique_fd(fd));
   state->direct = kernel::is_direct(fd);
+  if (state->direct) state->direct_route = direct_route_of(fd);
   return file(std::move(state));
 }
 

@@ -26,13 +26,14 @@ struct file_state {
   engine_core& core;
   kernel::unique_fd fd;  // one descriptor from first write to sync: a later one may miss an error
   bool writable = false;
-  bool direct = false;           // O_DIRECT is on: it came so, or by set_direct below
-  bool unnamed = false;          // O_TMPFILE, until published
-  kernel::unique_fd directory;   // of the temporary name
-  std::string temporary_name;    // while it has one
-  bool durability_lost = false;  // a sync failed: final
-  int transfers = 0;             // that share it now; -1: one that has it alone
-  bool publishing = false;       // one of those that share it is a publish
+  bool direct = false;  // O_DIRECT is on: it came so, or by set_direct below
+  op_route direct_route = op_route::automatic;  // then, see direct_route_of
+  bool unnamed = false;                         // O_TMPFILE, until published
+  kernel::unique_fd directory;                  // of the temporary name
+  std::string temporary_name;                   // while it has one
+  bool durability_lost = false;                 // a sync failed: final
+  int transfers = 0;                            // that share it now; -1: one that has it alone
+  bool publishing = false;                      // one of those that share it is a publish
   // Of the block writer whose writes may be under way, be it gone or not: what it still writes must
   // not land on what came after it.
   std::weak_ptr<const write_batcher> writer;
@@ -67,15 +68,24 @@ class transfer_claim {
 // The most that the loop itself writes at a time: of more others would have to wait for too long.
 inline constexpr std::uint64_t written_by_loop_max = 512 << 10;
 
-// Who carries out a write of `bytes`. A buffered one that the ring had tried before it went to a
+// Who carries out reads and writes by O_DIRECT. After a short one, the end of the file included, a
+// ring goes on by itself, and on FUSE, where the daemon takes no asynchronous direct I/O,
+// Linux 6.18 begins at the same offset again: bytes in the wrong place, and a full count. Asks the
+// filesystem.
+[[nodiscard]] op_route direct_route_of(int fd);
+
+// Who carries out a buffered write of `bytes`. One that the ring had tried before it went to a
 // thread might wait for one of another file, stuck on another disk
 // (kernel-notes/stuck_write_holds_up_other_files.md). One whose pages have no disk behind them
 // (`in_memory`) the loop copies, for another thread would fetch the bytes from the other
 // processor's cache; it waits where receiving into memory does, for pages that are in swap or to be
 // reclaimed, and for somebody else's truncation or reservation of the same file.
-[[nodiscard]] constexpr op_route write_route(bool direct, bool in_memory, std::uint64_t bytes) {
-  if (direct) return op_route::automatic;
+[[nodiscard]] constexpr op_route write_route(bool in_memory, std::uint64_t bytes) {
   return in_memory && bytes <= written_by_loop_max ? op_route::loop_thread : op_route::ring_thread;
+}
+[[nodiscard]] inline op_route write_route(const file_state& state, bool in_memory,
+                                          std::uint64_t bytes) {
+  return state.direct ? state.direct_route : write_route(in_memory, bytes);
 }
 
 // Where an op on the file begins: kind, descriptor and route set.

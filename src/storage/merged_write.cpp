@@ -59,7 +59,7 @@ op_request merged_write::request(const write_target& target) {
   const bool direct = access_ == write_access::direct;
   op_request request;
   request.fd = direct ? target.direct : target.cached;
-  request.route = write_route(direct, target.in_memory, bytes_);
+  request.route = direct ? target.direct_route : write_route(target.in_memory, bytes_);
   request.offset = first_->offset;
   if (is_fixed()) request.buffer_index = static_cast<std::uint16_t>(buffer_index_);
   if (has_vectors()) {

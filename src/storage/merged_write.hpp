@@ -18,7 +18,8 @@ struct write_target {
   int cached = -1;  // through the page cache
   int direct = -1;  // by O_DIRECT; -1: never
   kernel::direct_alignment alignment;
-  bool in_memory = false;  // there is no disk behind the file
+  bool in_memory = false;                       // there is no disk behind the file
+  op_route direct_route = op_route::automatic;  // see direct_route_of
 };
 
 enum class write_access : std::uint8_t { cached, direct };

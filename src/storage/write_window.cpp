@@ -55,7 +55,7 @@ void write_window::write(lease block, std::size_t bytes, const write_place& plac
   request.data = s.block.data();
   request.length = bytes + place.padding;
   if (check_ != nullptr) s.parts.assign(1, {s.block.data(), bytes});
-  request.route = write_route(file_.direct, in_memory_, request.length);
+  request.route = write_route(file_, in_memory_, request.length);
   begin(s, request, place);
 }
 
@@ -65,7 +65,7 @@ void write_window::write(lease block, std::span<const iovec> parts, const write_
   std::uint64_t bytes = 0;
   for (const iovec& part : parts) bytes += part.iov_len;
   op_request request = on_file(file_, op_kind::writev);
-  request.route = write_route(file_.direct, in_memory_, bytes);
+  request.route = write_route(file_, in_memory_, bytes);
   request.data = s.parts.data();
   request.length = s.parts.size();
   begin(s, request, place);

@@ -204,11 +204,9 @@ TEST_CASE("a disk that fails from some write on fails the writer once") {
   });
 }
 
-// Not direct on the ring: see faults/short_writes_test.cpp.
 TEST_CASE("the file is byte-exact when writes are cut anywhere around the borders of pages") {
   const support::fault_fs_options options{.direct_io = true, .wait_for_direct = true};
-  in_every_carriage(options, [](support::fault_fs& disk, writing_world& w, const carriage& c) {
-    if (c.backend == "ring" && c.access == block_access::automatic) return;
+  in_every_carriage(options, [](support::fault_fs& disk, writing_world& w, const carriage&) {
     // Writes of a block each, and of four merged: those end inside one of their vectors.
     for (const std::uint64_t merge_bytes : {block_bytes, 4 * block_bytes}) {
       const std::uint64_t merged_before = w.counter("sluice.write.merged");

@@ -135,7 +135,9 @@ TEST_CASE("what has no disk behind it is written by the loop, up to 512 KiB at a
   CHECK(route_to(in_memory) == op_route::loop_thread);
   CHECK(route_to(cached_only) == op_route::ring_thread);
   CHECK(route_to(both) == op_route::automatic);
-  CHECK(write_route(false, true, 512 << 10) == op_route::loop_thread);
-  CHECK(write_route(false, true, (512 << 10) + 1) == op_route::ring_thread);
-  CHECK(write_route(true, true, 1) == op_route::automatic);
+  write_target fuse = both;
+  fuse.direct_route = op_route::worker;
+  CHECK(route_to(fuse) == op_route::worker);
+  CHECK(write_route(true, 512 << 10) == op_route::loop_thread);
+  CHECK(write_route(true, (512 << 10) + 1) == op_route::ring_thread);
 }

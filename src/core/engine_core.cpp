@@ -113,11 +113,20 @@ result<void> engine_core::make_memory() {
                                           *loop_, counters_.memory);
   if (ring_ == nullptr) return {};
   if (values_.memory.register_buffers) register_memory(*ring_);
-  if (capabilities_.present("ring.op.recv_multishot")) {
-    provided_ = std::make_unique<provided_buffers>(*ring_, *blocks_, values_.frames.provided_bytes);
-    if (values_.frames.bundles) try_bundles();
-  }
+  if (capabilities_.present("ring.op.recv_multishot")) try_provided_buffers();
+  if (provided_ && values_.frames.bundles) try_bundles();
   return {};
+}
+
+// The probe of the ring tells of receives alone, not of multishot ones (Linux 6.0), nor of the
+// rings of buffers that they take from (5.19).
+void engine_core::try_provided_buffers() {
+  provided_ = std::make_unique<provided_buffers>(*ring_, *blocks_, values_.frames.provided_bytes);
+  const int refusal = provided_->join();
+  if (refusal == 0) provided_->leave();
+  const bool can = refusal == 0 || refusal == ENOBUFS;  // no block is free for now
+  const std::string why = std::string(code_name(refusal)) + ": no ring of provided buffers";
+  if (!capabilities_.add("ring.provided_buffers", can, why)) provided_.reset();
 }
 
 // Registers the arena as far as RLIMIT_MEMLOCK allows

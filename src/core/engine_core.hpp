@@ -97,6 +97,7 @@ class engine_core {
   result<void> make_backend();
   result<void> make_memory();
   void register_memory(ring_backend& ring);
+  void try_provided_buffers();
   void try_bundles();
   void say_unregistered(int refusal);
   void call_host();

@@ -70,7 +70,7 @@ struct frame_receiver::state {
     if (assembler.multishot() && on.provided() != nullptr) {
       armed = armed_receive::make(on);
     } else if (wants_multishot) {
-      tell_finally(EOPNOTSUPP, "recv", "multishot: no ring here carries ring.op.recv_multishot");
+      tell_finally(EOPNOTSUPP, "recv", "multishot: no ring here carries it");
     }
   }
 
@@ -280,6 +280,10 @@ frame_receiver::state::heard frame_receiver::state::listen() {
   if (refusal == ENOBUFS) return heard::no_buffer;
   if (silent) assembler.release();
   if (refusal == 0) return heard::nothing;
+  if (!wants_multishot) {
+    armed.reset();
+    return heard::no_buffer;
+  }
   tell_finally(refusal, "recv", "multishot");
   return heard::verdict;
 }
@@ -296,7 +300,8 @@ frame_receiver::state::heard frame_receiver::state::end_armed(const result<std::
     armed.reset();
     return heard::no_buffer;
   }
-  failure = {code, "recv", "frame_receiver"};  // told by try_next
+  // Told by try_next.
+  failure = {code == EINVAL ? EOPNOTSUPP : code, "recv", "frame_receiver"};
   return heard::bytes;
 }
 

@@ -1,5 +1,6 @@
 // io_uring refused, as containers do it: auto runs on the pool and says why, ring fails and says
 // why.
+#include <liburing.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/syscall.h>
@@ -9,12 +10,22 @@
 #include "conformance/suite.hpp"
 #include "conformance/upload.hpp"
 #include "faults/child.hpp"
+#include "support/framed_stream.hpp"
 
 REGISTER_LISTENER("failure_count", 1, faults::failure_count);
 
 namespace {
 
 using namespace conformance;
+
+void install(std::span<sock_filter> filter) {
+  const sock_fprog filters{.len = static_cast<unsigned short>(filter.size()),
+                           .filter = filter.data()};
+  REQUIRE(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+  if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filters) < 0) {
+    throw faults::cannot_show{"no seccomp filters here"};
+  }
+}
 
 void refuse(unsigned call, int error) {
   sock_filter filter[] = {
@@ -23,11 +34,20 @@ void refuse(unsigned call, int error) {
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
-  const sock_fprog filters{.len = 4, .filter = filter};
-  REQUIRE(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-  if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filters) < 0) {
-    throw faults::cannot_show{"no seccomp filters here"};
-  }
+  install(filter);
+}
+
+// One thing to register, of all that can be.
+void refuse_registration(unsigned what, int error) {
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_register, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, what, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  install(filter);
 }
 
 const sluice::capability* row(const std::vector<sluice::capability>& rows, const char* name) {
@@ -113,5 +133,47 @@ TEST_CASE("a filter that refuses only registration leaves an engine that works")
     sluice::result<sluice::engine> made = sluice::engine::create(support::small_knobs("auto"));
     REQUIRE(made.has_value());
     check_upload(*made, folder->path().string());
+  });
+}
+
+// As on Linux 5.11 to 5.18, whose probe tells of receives and knows no rings of buffers.
+TEST_CASE("where no buffers can be provided a knob for multishot receives is one for others") {
+  if (!support::has_backend("ring")) return;
+  faults::in_child([] {
+    refuse_registration(IORING_REGISTER_PBUF_RING, EINVAL);
+    sluice::result<sluice::engine> made =
+        sluice::engine::create(support::small_knobs("ring", {{"sluice.frames.mode", "multishot"}}));
+    REQUIRE(made.has_value());
+    const std::vector<sluice::capability> rows = made->capabilities();
+    const sluice::capability* buffers = row(rows, "ring.provided_buffers");
+    REQUIRE(buffers != nullptr);
+    CHECK_FALSE(buffers->present);
+    CHECK(buffers->reason.find("EINVAL") != std::string::npos);
+    support::framed_stream sent(3);
+    sent.anything(50);
+    for (const bool forced : {false, true}) {
+      CAPTURE(forced);
+      stream_pair ends = stream_pair::tcp();
+      peer sender(ends.take_theirs(), [&sent](int fd) { send_all(fd, sent.bytes()); });
+      sluice::stream from = adopt(*made, ends.take_ours());
+      const auto mode = forced ? sluice::frame_mode::multishot : sluice::frame_mode::automatic;
+      sluice::frame_receiver frames(*made, from, support::framed::protocol(), {mode});
+      support::frame_keeper seen(0);
+      int failure = 0;
+      bool ended = false;
+      while (failure == 0 && !ended) {
+        std::optional<sluice::result<sluice::frame>> got;
+        made->start(support::next_of(frames),
+                    [&got](sluice::result<sluice::frame> f) { got.emplace(std::move(f)); });
+        made->run();
+        REQUIRE(got.has_value());
+        failure = got->has_value() ? 0 : got->error().code;
+        ended = got->has_value() && !**got;
+        if (failure == 0 && !ended) CHECK(seen.take(std::move(**got)));
+      }
+      CHECK(failure == (forced ? EOPNOTSUPP : 0));
+      CHECK(ended != forced);
+      if (!forced) CHECK(seen.frames == sent.frames());
+    }
   });
 }

@@ -28,7 +28,7 @@ void move_all(move kind) {
   if (from_file) make_source(shared->at("source"), big);
   // A thread that splices is told the same, whoever it belongs to.
   const auto wanted = [kind](const route& by) {
-    return by.kind == kind && !by.name.ends_with("via pool");
+    return by.kind == kind && is_path(by) && !by.name.ends_with("via pool");
   };
   for_each(on_disk(), {}, wanted, [&](world& w, const route& by) {
     if (from_file) std::filesystem::create_hard_link(shared->at("source"), w.at("source"));
@@ -54,5 +54,5 @@ TEST_CASE("5 GiB are copied whole by every path") { move_all(move::copy); }
 TEST_CASE("every size up to three pages and a byte comes out right by every path") {
   pieces p{.seed = 82, .lengths = {}};
   for (std::uint64_t length = 0; length <= 12'289; ++length) p.lengths.push_back(length);
-  move_each(on_disk(), p);
+  move_each(on_disk(), p, is_path);
 }

@@ -54,7 +54,8 @@ void cancel_each(const std::vector<setting>& settings, Wanted wanted) {
             {"sluice.splice.pipes_max", "1"},
             {"sluice.splice.pipe_bytes", "16K"},
             {"sluice.splice.chunk_bytes", "16K"},
-            {"sluice.copy.chunk_bytes", "16K"}},
+            {"sluice.copy.chunk_bytes", "16K"},
+            {"sluice.storage.drop_bytes", "64K"}},
            wanted, [](world& w, const route& by) {
              const content c{.seed = 72, .length = 6 * block + 321};
              make_source(w.at("source"), c);

@@ -42,8 +42,10 @@ inline sluice::task<std::size_t> receive_each(sluice::engine& e, const route& by
   for (std::size_t i = 0; i < p.lengths.size(); ++i) {
     const content wanted{p.seed, p.lengths[i], offset};
     sluice::result<sluice::file> into = co_await in->create();
+    sluice::receive_options options = of_length(wanted.length);
+    options.cache = by.cache;
     const sluice::result<sluice::receipt> got =
-        co_await sluice::receive_to_file(from, *into, of_length(wanted.length));
+        co_await sluice::receive_to_file(from, *into, options);
     if (!moved_by(by, got, wanted.length)) co_return i;
     const bool right = co_await has_exactly(*into, wanted);
     if (!right) co_return i;
@@ -56,6 +58,7 @@ inline sluice::task<std::size_t> send_each(sluice::engine& e, const route& by, s
                                            std::string folder, const pieces& p) {
   const std::string name = "source";
   sluice::send_options options;
+  options.cache = by.cache;
   sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder);
   sluice::result<sluice::file> from = co_await in->open_file(name);
   for (std::size_t i = 0; i < p.lengths.size(); ++i) {
@@ -77,7 +80,8 @@ inline sluice::task<std::size_t> copy_each(sluice::engine& e, const route& by, s
   for (std::size_t i = 0; i < p.lengths.size(); ++i) {
     const content wanted{p.seed, p.lengths[i], offset};
     sluice::result<sluice::file> into = co_await in->create();
-    const sluice::copy_options range{.length = wanted.length, .source_offset = offset};
+    const sluice::copy_options range{
+        .length = wanted.length, .source_offset = offset, .cache = by.cache};
     const sluice::result<sluice::receipt> copied = co_await sluice::copy_file(*from, *into, range);
     if (!moved_by(by, copied, wanted.length)) co_return i;
     const bool right = co_await has_exactly(*into, wanted);
@@ -145,15 +149,17 @@ inline std::size_t move_each(world& w, const route& by, const pieces& p) {
   }
 }
 
-// By every route in every setting.
+// By every route that is wanted, in every setting.
+template <class Wanted>
+void move_each(const std::vector<setting>& settings, const pieces& p, Wanted wanted) {
+  for_each(settings, {}, wanted, [&p](world& w, const route& by) {
+    const std::size_t right = move_each(w, by, p);
+    if (right == p.lengths.size()) return;
+    FAIL_CHECK("a transfer of ", p.lengths[right], " bytes failed or came out wrong");
+  });
+}
 inline void move_each(const std::vector<setting>& settings, const pieces& p) {
-  for_each(
-      settings, {}, [](const route&) { return true; },
-      [&p](world& w, const route& by) {
-        const std::size_t right = move_each(w, by, p);
-        if (right == p.lengths.size()) return;
-        FAIL_CHECK("a transfer of ", p.lengths[right], " bytes failed or came out wrong");
-      });
+  move_each(settings, p, [](const route&) { return true; });
 }
 
 }  // namespace every_path

@@ -22,7 +22,8 @@ void by_every_route(Check check) {
        {"sluice.splice.pipes_max", "1"},
        {"sluice.splice.pipe_bytes", "16K"},
        {"sluice.splice.chunk_bytes", "16K"},
-       {"sluice.copy.chunk_bytes", "16K"}},
+       {"sluice.copy.chunk_bytes", "16K"},
+       {"sluice.storage.drop_bytes", "64K"}},
       [](const route&) { return true; },
       [&check](world& w, const route& by) {
         make_source(w.at("source"), body);

@@ -371,10 +371,7 @@ class transfer {
     REQUIRE(moved_.failure == 0);
     CHECK(moved_.progress.bytes == content_.length);
     CHECK(std::string_view(name(moved_.progress.path)) == path_);
-    // Who has a deadline is told a turn later: the close of what dropped the pages has begun then.
-    const bool closes = deadline_.count() != 0 && cache_ != sluice::cache_policy::automatic;
-    CHECK(moved_.ops - moved_.told_ops <= (closes ? 1U : 0U));
-    CHECK(moved_.told_short >= moved_.resumed);
+    check_counts();
     const bool into_file = kind_ == move::receive || kind_ == move::copy;
     const taken t = into_file ? take_from_file(world_.at("target"), content_) : taken_;
     CHECK(t.bytes == content_.length);
@@ -386,10 +383,17 @@ class transfer {
     CHECK(taken_.right);
     CHECK(taken_.bytes <= content_.length);
     CHECK(moved_.progress.bytes <= content_.length);
+    check_counts();
     CHECK(!std::filesystem::exists(world_.at("target")));
   }
 
  private:
+  void check_counts() const {
+    // Who has a deadline is told a turn later: the close of what dropped the pages has begun then.
+    const bool closes = deadline_.count() != 0 && cache_ != sluice::cache_policy::automatic;
+    CHECK(moved_.ops - moved_.told_ops <= (closes ? 1U : 0U));
+    CHECK(moved_.told_short >= moved_.resumed);
+  }
   sluice::task<moved> task() {
     sluice::engine& e = world_.engine();
     const std::string folder = world_.folder().path().string();

@@ -31,3 +31,25 @@ TEST_CASE("odd sizes up to three pages by every path on XFS, which shares blocks
 TEST_CASE("odd sizes up to three pages by every path on btrfs, which shares blocks") {
   faults::on_sharing("btrfs", [](const std::vector<setting>& on) { move_each(on, odd_sizes()); });
 }
+
+// With buffers so small that either end waits again and again.
+TEST_CASE("a socket that is handed in non-blocking serves every path as a blocking one does") {
+  const content c{.seed = 73, .length = 700'001};
+  for_each(
+      every_setting(), {}, [](const route& by) { return by.kind != move::copy; },
+      [&c](world& w, const route& by) {
+        make_source(w.at("source"), c);
+        transfer::wires ends = by.is_of_ring ? transfer::tcp() : transfer::local();
+        for (const stream_pair* each : {&ends.in, &ends.out}) {
+          constexpr int bytes = 16 * 1024;
+          for (const int fd : {each->ours(), each->theirs()}) {
+            REQUIRE(::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) == 0);
+            REQUIRE(::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes) == 0);
+          }
+          REQUIRE(::fcntl(each->ours(), F_SETFL, O_NONBLOCK) == 0);
+        }
+        transfer t(w, by, c, std::move(ends));
+        t.finish();
+        t.check_whole();
+      });
+}

@@ -68,9 +68,8 @@ class transfer_claim {
 // The most that the loop itself writes at a time: of more others would have to wait for too long.
 inline constexpr std::uint64_t written_by_loop_max = 512 << 10;
 
-// Who carries out reads and writes by O_DIRECT. After a short one, the end of the file included, a
-// ring goes on by itself, and on FUSE, where the daemon takes no asynchronous direct I/O,
-// Linux 6.18 begins at the same offset again: bytes in the wrong place, and a full count. Asks the
+// Who carries out reads and writes by O_DIRECT: on FUSE a worker, because a ring goes on behind a
+// short one in the wrong place (kernel-notes/ring_repeats_short_io_on_fuse.md). Asks the
 // filesystem.
 [[nodiscard]] op_route direct_route_of(int fd);
 

@@ -549,7 +549,7 @@ TEST_CASE("publishers and removers of one directory share its sync") {
     CHECK(seen.codes.empty());
     CHECK(removed == count);
     check_all(w, count);
-    CHECK(w.counter("sluice.commit.syncs") < 2 * count);
     CHECK(w.counter("sluice.commit.waiters") == 3 * count);
+    CHECK(w.counter("sluice.commit.syncs") < count);  // either kind by itself would need as many
   }
 }

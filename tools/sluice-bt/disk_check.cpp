@@ -1,5 +1,6 @@
 #include "disk_check.hpp"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +12,14 @@ namespace bt {
 
 namespace {
 constexpr std::size_t read_bytes = 256 << 10;  // stays in the cache between reading and hashing
+}
+
+void forget_cached(std::span<const int> descriptors) {
+  for (const int fd : descriptors) {
+    if (fd == no_descriptor) continue;
+    // No filesystem refuses it: it is advice, and memory that is all the disk there is stays.
+    static_cast<void>(::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
+  }
 }
 
 disk_reader::disk_reader(const layout& of, std::span<const int> descriptors)

@@ -11,6 +11,11 @@
 
 namespace bt {
 
+// The page cache gives up what it holds of them and need not write, so that digests are of what the
+// disk has: pages whose write failed count as written (kernel-notes/failed_sync_is_told_once.md).
+// What is still to be written stays, and the sync that follows says how that went.
+void forget_cached(std::span<const int> descriptors);
+
 // One piece at a time, with memory and descriptors of its own. Nothing of the layout or the
 // descriptors may go away meanwhile.
 class disk_reader {

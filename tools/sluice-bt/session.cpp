@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -50,6 +51,12 @@ std::uint64_t knob_of(const sluice::engine& on, std::string_view name) {
 
 std::uint64_t held_bytes(const sluice::engine& on) {
   return knob_of(on, "sluice.memory.arena_bytes") / 4;
+}
+
+// A worker's: it may wait for the disk.
+std::int64_t forget_pages(void* context) {
+  forget_cached(*static_cast<std::span<const int>*>(context));
+  return 0;
 }
 
 // Without the port, which is another one each time it calls.
@@ -107,6 +114,11 @@ task<void> session::open() {
   checker_ = std::make_unique<piece_checker>(engine_, *store_, info_.pieces, held_bytes(engine_));
   checker_->on_verdict([this](std::uint32_t piece, piece_checker::verdict v) { judge(piece, v); },
                        [this](const sluice::error& problem) { fail(sluice::describe(problem)); });
+  if (options_.fetch && store_->found_content()) {
+    std::span<const int> files = store_->descriptors();
+    const result<std::size_t> done = co_await engine_.run_on_worker(forget_pages, &files);
+    if (!done) co_return fail(fmt::format("the page cache: {}", sluice::describe(done.error())));
+  }
   if (!ending_) check_disk();
 }
 

@@ -1,10 +1,13 @@
 """What goes wrong: kills and bad peers."""
 
+import os
+import resource
 import signal
 import socket
 
 from bad_peer import BadPeer
-from harness import Failed, case, check, number, wait_until
+from cases_direct import takes_direct
+from harness import Failed, Skipped, case, check, number, wait_until
 
 
 @case
@@ -48,6 +51,21 @@ def what_is_there_already_is_not_fetched(bench):
     content = bench.content('tree', {'a': 3 << 20, 'b': 70_000}, piece_bytes=64 << 10)
     said = bench.get(content, content.root, [1])
     check('got tree: 0 bytes' in said, said)
+
+
+@case
+def what_is_there_is_read_from_the_disk_and_not_from_the_cache(bench):
+    content = bench.content(files={'': 8 << 20}, piece_bytes=64 << 10)
+    if not takes_direct(content.root):
+        raise Skipped('the filesystem has nothing but memory')
+    with open(content.root / 'data', 'r+b') as file:
+        os.fsync(file.fileno())
+        file.read()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_inblock
+    said = bench.get(content, content.root, [1])
+    check('got data: 0 bytes' in said, said)
+    came = 512 * (resource.getrusage(resource.RUSAGE_CHILDREN).ru_inblock - before)
+    check(came >= content.bytes, f'{came} bytes came from the disk')
 
 
 @case

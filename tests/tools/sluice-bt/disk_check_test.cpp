@@ -1,8 +1,12 @@
 #include "disk_check.hpp"
 
 #include <doctest/doctest.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <string>
@@ -34,6 +38,39 @@ bt::sha1_digest digest_of(const std::string& text) {
 }
 
 }  // namespace
+
+namespace {
+
+// Pages of the file in memory.
+std::ptrdiff_t cached_pages(int fd, std::size_t bytes) {
+  void* at = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd, 0);
+  REQUIRE(at != MAP_FAILED);
+  std::vector<unsigned char> seen((bytes + 4095) / 4096);
+  const int told = ::mincore(at, bytes, seen.data());
+  ::munmap(at, bytes);
+  REQUIRE(told == 0);
+  return std::ranges::count_if(seen, [](unsigned char page) { return (page & 1) != 0; });
+}
+
+}  // namespace
+
+TEST_CASE("what is on the disk already leaves the page cache, whatever else is asked for") {
+  two_files on;
+  struct statfs info{};
+  REQUIRE(::fstatfs(on.fds[0], &info) == 0);
+  if (info.f_type == TMPFS_MAGIC) {
+    MESSAGE("the cache is all there is");
+    return;
+  }
+  bt::disk_reader reader(on.where, on.fds);
+  const bt::sha1_digest all = *reader.digest_of(0);
+  for (const int fd : on.fds) REQUIRE(::fsync(fd) == 0);
+  REQUIRE(cached_pages(on.fds[0], 700'000) > 0);
+  const std::array<int, 3> some{on.fds[0], bt::no_descriptor, 1 << 30};
+  bt::forget_cached(some);
+  CHECK(cached_pages(on.fds[0], 700'000) == 0);
+  CHECK(reader.digest_of(0) == all);
+}
 
 TEST_CASE("a piece is hashed across the border of its files") {
   two_files on;

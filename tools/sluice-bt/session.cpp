@@ -400,8 +400,10 @@ void session::stop() {
 task<void> session::finish() {
   if (store_ && options_.fetch) {
     const result<void> done = co_await store_->commit();
-    if (!done && failure_.empty())
-      failure_ = fmt::format("the files may not be whole: {}", sluice::describe(done.error()));
+    if (!done) {
+      if (!failure_.empty()) failure_ += "\n  ";
+      failure_ += fmt::format("the files may not be whole: {}", sluice::describe(done.error()));
+    }
   }
   end();
 }

@@ -322,17 +322,22 @@ task<store::found_bytes> store::read_block(const sluice::lease& into, std::uint6
 }
 
 task<result<void>> store::commit() {
+  result<void> first;
+  const auto note = [&first](const result<void>& done) {
+    if (first && !done) first = done;
+  };
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     if (!entries_[i].writer) continue;
-    result<void> done = co_await unstage(i, 0, layout_.file_bytes(i));
-    if (done) done = co_await entries_[i].writer->commit();
-    if (!done) co_return done;
+    const result<void> unstaged = co_await unstage(i, 0, layout_.file_bytes(i));
+    note(unstaged);
+    const result<void> done = co_await entries_[i].writer->commit();
+    note(done);
   }
   for (sluice::directory& in : directories_) {
     const result<void> done = co_await in.sync();
-    if (!done) co_return done;
+    note(done);
   }
-  co_return result<void>();
+  co_return first;
 }
 
 }  // namespace bt

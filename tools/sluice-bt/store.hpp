@@ -72,7 +72,8 @@ class store {
   using found_bytes = sluice::result<std::span<std::byte>>;
   [[nodiscard]] sluice::task<found_bytes> read_block(const sluice::lease& into,
                                                      std::uint64_t offset, std::uint64_t bytes);
-  // Everything posted is durable, and the names of the files are.
+  // Everything posted is durable, and the names of the files are. Where that fails for one of them
+  // the others are durable all the same; the first error.
   [[nodiscard]] sluice::task<sluice::result<void>> commit();
 
  private:

@@ -50,6 +50,20 @@ def a_disk_without_room_is_told_before_anything_comes(bench):
 
 
 @case
+def a_write_that_fails_is_told_and_so_is_what_became_of_the_files(bench):
+    content = bench.content(piece_bytes=64 << 10)
+    seeder = bench.peer(content, content.root, seeds=True)
+    seeder.limit_upload(8 << 20)
+    child = bench.start('get', content.torrent, '--peer', f'127.0.0.1:{seeder.port}', '--out',
+                        bench.new_folder(), '--listen', '127.0.0.1:0')
+    child.stdout.readline()
+    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (8 << 20, 8 << 20))
+    said = bench.finish(child, status=1)
+    why, _, rest = said.partition('the files may not be whole: ')
+    check('EFBIG' in why and 'EFBIG' in rest, said)
+
+
+@case
 def descriptors_are_counted_and_raised_before_files_are_opened(bench):
     content = bench.content('tree', {f'{i}/f': 1000 for i in range(50)}, piece_bytes=64 << 10)
 

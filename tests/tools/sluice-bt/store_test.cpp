@@ -1,8 +1,11 @@
 #include "store.hpp"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 
@@ -121,6 +124,56 @@ TEST_CASE("what is missing of a file that has become shorter is not made up") {
     std::filesystem::resize_file(w.dir.at("out/t/a"), 100);
     CHECK_FALSE(w.engine.run(block_is_right(w, 60'000, 100, 0)));
     CHECK_FALSE(w.engine.run(block_is_right(w, 69'990, 100, 0)));
+  }
+}
+
+namespace {
+
+// No file may grow or be written beyond it while this lives.
+struct file_limit {
+  explicit file_limit(rlim_t bytes) {
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+    const rlimit now{bytes, before.rlim_max};
+    handler = ::signal(SIGXFSZ, SIG_IGN);
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &now) == 0);
+  }
+  file_limit(const file_limit&) = delete;
+  file_limit& operator=(const file_limit&) = delete;
+  ~file_limit() {
+    ::setrlimit(RLIMIT_FSIZE, &before);
+    ::signal(SIGXFSZ, handler);
+  }
+  rlimit before{};
+  sighandler_t handler = SIG_DFL;
+};
+
+// The end of the first file fails; of the second one all but its last bytes came, and wait.
+task<int> commit_beyond_the_limit(world& w, std::uint64_t bytes) {
+  for (std::uint64_t begin = 0; begin < bytes; begin += bt::block_bytes) {
+    // Those of the first file may be refused already.
+    co_await w.post(begin, std::min<std::uint64_t>(bt::block_bytes, bytes - begin));
+  }
+  const result<void> done = co_await w.store->commit();
+  co_return done ? 0 : done.error().code;
+}
+
+}  // namespace
+
+TEST_CASE("a commit that fails for one file keeps what came for the others, and says so") {
+  for (const std::string& backend : support::backends()) {
+    CAPTURE(backend);
+    world w(backend);
+    w.info.files = {{"t/a", 98'304}, {"t/b", 1'000}, {"t/c", 60'700}};
+    REQUIRE(w.open());
+    {
+      const file_limit beneath_the_first(73'728);
+      CHECK(w.engine.run(commit_beyond_the_limit(w, 145'000)) == EFBIG);
+    }
+    w.store.reset();
+    w.engine->run();
+    const std::string kept = w.dir.read("out/t/c").substr(0, 45'000);
+    const auto sent = std::span<const std::byte>(w.content).subspan(99'304, 45'000);
+    CHECK(support::same_bytes(std::as_bytes(std::span(kept)), sent));
   }
 }
 

@@ -40,6 +40,27 @@ std::size_t windows_max(const sluice::engine& on) {
   return std::max<std::uint64_t>(std::stoull(*arena) / 4 / std::stoull(*block), 1);
 }
 
+// Opens a directory; those of its path that are missing are made, each durably in the one above it.
+task<result<sluice::directory>> open_or_make(sluice::engine& on, const std::string& path) {
+  result<sluice::directory> found = co_await sluice::directory::open(on, path);
+  if (found || found.error().code != ENOENT) co_return found;
+  std::error_code problem;
+  // Without "..", which would have to be there to be followed.
+  std::filesystem::path there = std::filesystem::weakly_canonical(path, problem);
+  if (problem) co_return sluice::fail(problem.value(), "open", "directory");
+  std::filesystem::path missing;
+  while (!found && found.error().code == ENOENT && !there.empty()) {
+    if (there.has_filename())
+      missing = missing.empty() ? there.filename() : there.filename() / missing;
+    there = there.parent_path();
+    const std::string above = there.empty() ? "." : there.string();
+    found = co_await sluice::directory::open(on, above);
+  }
+  if (!found) co_return found;
+  const std::string rest = missing.string();
+  co_return co_await found->open_directory(rest, sluice::make_parents::yes);
+}
+
 // Where space cannot be reserved, the file is made as long.
 task<result<void>> reserve(sluice::file& of, std::uint64_t bytes) {
   const result<void> reserved = co_await of.reserve(bytes);
@@ -101,10 +122,7 @@ void store::clear_pads(std::span<std::byte> bytes, std::uint64_t offset) const {
 
 task<std::expected<void, std::string>> store::make_all(sluice::engine& on, const metainfo& of,
                                                        const std::string& directory) {
-  std::error_code problem;
-  std::filesystem::create_directories(directory, problem);
-  if (problem) co_return refused(fmt::format("{}: {}", directory, problem.message()));
-  result<sluice::directory> root = co_await sluice::directory::open(on, directory);
+  result<sluice::directory> root = co_await open_or_make(on, directory);
   if (!root) co_return refused(explain(directory, root.error()));
   std::string last = "/";  // no file's
   for (const metainfo_file& file : of.files) {

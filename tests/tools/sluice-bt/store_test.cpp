@@ -127,6 +127,44 @@ TEST_CASE("what is missing of a file that has become shorter is not made up") {
   }
 }
 
+TEST_CASE("directories made above the torrent's are synced in their parents") {
+  for (const std::string& backend : support::backends()) {
+    CAPTURE(backend);
+    std::uint64_t syncs[2] = {0, 0};
+    for (const bool is_there : {false, true}) {
+      world w(backend);
+      w.out = w.dir.at("one/two/three/");
+      if (is_there) std::filesystem::create_directories(w.out);
+      REQUIRE(w.open());
+      CHECK(w.dir.has("one/two/three/t/sub/c"));
+      syncs[is_there ? 1 : 0] = w.engine.counter("sluice.commit.syncs");
+    }
+    CHECK(syncs[0] == syncs[1] + 3);
+  }
+}
+
+TEST_CASE("the directory may be named in any way that leads to it, and a link to nowhere is none") {
+  world w("pool");
+  std::filesystem::create_directories(w.dir.at("there"));
+  std::filesystem::create_directory_symlink(w.dir.at("there"), w.dir.at("link"));
+  for (const char* name : {"link/new", "missing/../beside", "./there/./a//b"}) {
+    CAPTURE(name);
+    w.out = w.dir.at(name);
+    CHECK_MESSAGE(w.open(), w.problem);
+  }
+  CHECK(w.dir.has("there/new/t/a"));
+  CHECK(w.dir.has("beside/t/a"));
+  CHECK(w.dir.has("there/a/b/t/a"));
+  const std::filesystem::path relative = std::filesystem::relative(w.dir.at("r/s"));
+  w.out = relative.string();
+  CHECK_MESSAGE(w.open(), w.problem);
+  CHECK(w.dir.has("r/s/t/a"));
+  std::filesystem::create_directory_symlink(w.dir.at("nowhere"), w.dir.at("dangling"));
+  w.out = w.dir.at("dangling");
+  CHECK_FALSE(w.open());
+  CHECK_FALSE(w.dir.has("nowhere"));
+}
+
 namespace {
 
 // No file may grow or be written beyond it while this lives.

@@ -72,7 +72,7 @@ struct world {
   }
 
   support::temp_dir dir;
-  const std::string out = dir.at("out");
+  std::string out = dir.at("out");
   support::engine_fixture engine;
   bt::metainfo info;
   std::vector<std::byte> content;

@@ -93,6 +93,8 @@ class peer : public std::enable_shared_from_this<peer> {
   sluice::task<sluice::result<void>> send_answers();
   void choose_answers(answer& of);
   sluice::task<sluice::result<void>> read_answers(answer& of);
+  sluice::task<void> name_unreadable(const answer& of, std::size_t first, std::size_t past,
+                                     sluice::error why);
 
   session& home_;
   sluice::stream stream_;

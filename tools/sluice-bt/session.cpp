@@ -391,6 +391,12 @@ void session::fail(const std::string& why) {
   stop();
 }
 
+void session::unreadable(std::uint32_t piece, const sluice::error& why) {
+  if (ending_ || !unreadable_.insert(piece).second) return;
+  events_.notice(fmt::format("piece {} cannot be read, who asks for it is cut off: {}", piece,
+                             sluice::describe(why)));
+}
+
 void session::stop() {
   if (std::exchange(ending_, true)) return;
   engine_.spawn(finish());

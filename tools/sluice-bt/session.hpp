@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -92,6 +93,8 @@ class session {
   [[nodiscard]] peer* find(source_id who);
   void ask_all();  // some blocks are wanted again
   void fail(const std::string& why);
+  // A block that was asked for could not be read; said once for each piece.
+  void unreadable(std::uint32_t piece, const sluice::error& why);
 
  private:
   using clock = std::chrono::steady_clock;
@@ -132,6 +135,7 @@ class session {
   // sent nothing only while they last.
   std::map<source_id, std::string> origins_;
   std::map<std::string, std::string> banned_;  // by origin: why
+  std::set<std::uint32_t> unreadable_;         // pieces, said to be
   source_id last_id_ = 0;
   std::vector<sluice::task_handle> tasks_;  // that end with the session
   std::vector<std::string> last_words_;     // of each address

@@ -92,7 +92,10 @@ task<result<void>> peer::read_answers(answer& of) {
     }
     const sluice::lease place = of.memory.part(begin, of.memory.size() - begin);
     const store::found_bytes read = co_await files.read_block(place, offset, bytes);
-    if (!read) co_return std::unexpected(read.error());
+    if (!read) {
+      co_await name_unreadable(of, first, i, read.error());
+      co_return std::unexpected(read.error());
+    }
     std::byte* at = read->data();
     for (std::size_t j = first; j < i; ++j) {
       of.parts[2 * j] = {of.heads[j].data(), piece_head_bytes};
@@ -103,6 +106,22 @@ task<result<void>> peer::read_answers(answer& of) {
     if (files.spare_bytes() > 0) begin = (begin + page_bytes - 1) / page_bytes * page_bytes;
   }
   co_return result<void>();
+}
+
+// A read for several requests has failed: the pieces may be several, so each is read by itself.
+task<void> peer::name_unreadable(const answer& of, std::size_t first, std::size_t past,
+                                 sluice::error why) {
+  std::uint32_t piece = of.requests[first].piece;
+  for (std::size_t i = first; i < past; ++i) {
+    const wanted& one = of.requests[i];
+    const std::uint64_t offset = home_.where().piece_offset(one.piece) + one.begin;
+    const store::found_bytes read = co_await home_.files().read_block(of.memory, offset, one.bytes);
+    if (read) continue;
+    piece = one.piece;
+    why = read.error();
+    break;
+  }
+  home_.unreadable(piece, why);
 }
 
 task<result<void>> peer::send_answers() {

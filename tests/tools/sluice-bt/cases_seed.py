@@ -1,5 +1,7 @@
 """sluice-bt gives out: to libtorrent, to itself, and while it is still fetching."""
 
+import os
+
 from cases_get import MANY
 from harness import case, check, number, wait_until
 
@@ -85,6 +87,23 @@ def a_part_of_the_content_is_given_out_and_the_rest_is_not(bench):
     content.check_copy(out, 'fetched from both')
     check('came wrong' not in said, said)
     bench.end(seeder)
+
+
+@case
+def a_piece_that_can_no_longer_be_read_is_named_once(bench):
+    content = bench.content(files={'': 256 << 10}, piece_bytes=16 << 10)
+    for how in ('cached', 'direct'):
+        seeder, port = bench.seed(content, '--cache', how)
+        whole = (content.root / 'data').read_bytes()
+        os.truncate(content.root / 'data', 40_000)  # in piece 2
+        said = bench.get(content, bench.new_folder(), [port], status=1)
+        check('no peer is left' in said, said)
+        (content.root / 'data').write_bytes(whole)
+        out = bench.new_folder()
+        bench.get(content, out, [port])
+        content.check_copy(out, 'once it could be read again')
+        said = bench.end(seeder)
+        check(said.count('piece 2 cannot be read') == 1 and 'stream' in said, said)
 
 
 @case

@@ -24,6 +24,14 @@ result<void> verdict_on_sync(std::int64_t outcome, const char* op) {
 
 namespace {
 
+// Asked after a sync that said yes: whether one that did not was told meanwhile, by this engine or
+// another, and may have taken this one's error with it.
+bool lost_meanwhile(const committer& with, int fd, std::uint64_t losses_before) {
+  if (with.losses() == losses_before) return false;
+  const result<kernel::inode_info> inode = kernel::inode_of(fd);
+  return !inode || with.lost_since(losses_before, inode->device);
+}
+
 task<result<void>> commit_in(committer& with, lane_key lane, file_state& state, std::uint64_t bytes,
                              modified when) {
   state.core.counters().commit.waiters.add();
@@ -31,14 +39,16 @@ task<result<void>> commit_in(committer& with, lane_key lane, file_state& state, 
     co_return fail(code::durability_unknown, "fdatasync", "commit: an earlier sync failed");
   if (const int refusal = with.refusal(); refusal != 0)
     co_return fail(refusal, "fdatasync", "commit");
+  const std::uint64_t losses_before = with.losses();
   committer::turn_await turn(with, lane);
   turn.wait.fd = state.fd.get();
   turn.wait.bytes = bytes;
   turn.wait.when = when;
   const result<void> synced = verdict_on_sync(co_await turn, "fdatasync");
   if (!synced && synced.error().code == code::durability_unknown) state.durability_lost = true;
-  // One that began between the failure of another and the moment its waiters were told: it took the
-  // error with it.
+  if (synced && lost_meanwhile(with, state.fd.get(), losses_before)) state.durability_lost = true;
+  // Also one that began between the failure of another and the moment its waiters were told: it
+  // took the error with it.
   if (synced && state.durability_lost)
     co_return fail(code::durability_unknown, "fdatasync", "commit: another sync failed");
   co_return synced;

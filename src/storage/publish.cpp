@@ -171,16 +171,20 @@ task<result<void>> give_name(file_state& state, int directory_fd, const std::str
   co_return named(state, wanted.name, static_cast<int>(-outcome));
 }
 
+result<void> check_trust(const file_state& state, const kernel::inode_info& inode) {
+  const int refusal = committer_of(state.core).refusal(inode.device);
+  if (refusal == 0) return {};
+  state.core.counters().publish.refused.add();
+  return fail(refusal, "publish", "an earlier sync failed");
+}
+
 // What can be said before anything is done.
 result<void> check(const file_state& state, const std::string& name,
                    const kernel::inode_info& inode) {
   if (!is_one_component(name)) return fail(EINVAL, "publish", "not a single name");
   if (!state.unnamed && state.temporary_name.empty())
     return fail(EINVAL, "publish", "published already");
-  const int refusal = committer_of(state.core).refusal(inode.device);
-  if (refusal == 0) return {};
-  state.core.counters().publish.refused.add();
-  return fail(refusal, "publish", "an earlier sync failed");
+  return check_trust(state, inode);
 }
 
 }  // namespace
@@ -207,11 +211,13 @@ task<result<void>> publish(file& of, directory& in, std::string last_name,
   if (durable && small && !state.durability_lost && committer_of(state.core).is_for_solo(workers)) {
     co_return co_await publish_solo(state, in.fd(), last_name, options);
   }
+  const std::uint64_t losses_before = committer_of(state.core).losses();
   if (durable) {
     const result<void> committed = co_await commit_to_publish(state, *inode, options.when);
     if (!committed) co_return committed;
+    const result<void> still_trusted = check_trust(state, *inode);
+    if (!still_trusted) co_return still_trusted;
   }
-  const std::uint64_t losses_before = committer_of(state.core).losses();
   const result<void> has_name =
       co_await give_name(state, in.fd(), last_name, options, inode->device);
   if (!has_name || !durable) co_return has_name;

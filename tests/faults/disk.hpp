@@ -57,11 +57,12 @@ inline constexpr std::uint64_t upload_bytes = 8 * block_bytes + 321;
 // An engine whose uploads go to the disk that fails, with everything checked at its end.
 class disk_world : public conformance::world {
  public:
-  disk_world(support::fault_fs& disk, const way& w)
+  disk_world(support::fault_fs& disk, const way& w, const char* on_failure = "fail_file")
       : world(conformance::setting{name(w), w.backend, disk.mount_point(), true, ""},
               {{"sluice.memory.block_bytes", "64K"},
                {"sluice.receive.path", w.path},
                {"sluice.storage.preallocate", w.preallocate},
+               {"sluice.commit.on_failure", on_failure},
                {"sluice.commit.solo_max", w.shares ? "0" : "1"}}),
         disk_(disk) {}
 

@@ -36,6 +36,11 @@ sluice::task<int> publish(prepared& p, std::string name) {
   co_return done ? 0 : done.error().code;
 }
 
+sluice::task<int> commit(prepared& p) {
+  const sluice::result<void> done = co_await p.made.commit();
+  co_return done ? 0 : done.error().code;
+}
+
 sluice::task<int> create(prepared& p) {
   const sluice::result<sluice::file> made = co_await p.in.create();
   co_return made ? 0 : made.error().code;
@@ -54,9 +59,9 @@ void tell(sluice::engine& from, sluice::engine& to) {
 // Two engines that tell each other, each with a file to be published in the same folder.
 class two_engines {
  public:
-  two_engines(support::fault_fs& disk, const way& how)
+  two_engines(support::fault_fs& disk, const way& how, const char* on_failure = "fail_file")
       : disk_(disk),
-        one_(disk, how),
+        one_(disk, how, on_failure),
         other_(support::make_engine(support::small_knobs(
             how.backend, {{"sluice.commit.solo_max", how.shares ? "0" : "1"}}))) {
     tell(one(), other());
@@ -90,6 +95,24 @@ class two_engines {
     e.start(std::move(work), [&told](int c) { told = c; });
     until(e, [&told] { return told.has_value(); });
     return *told;
+  }
+  // What the first engine's work ends with: while the disk stands still at its first request of
+  // that kind, `meanwhile` is called.
+  template <class Meanwhile>
+  std::optional<int> stopped_at(request_kind kind, sluice::task<int> work, Meanwhile meanwhile) {
+    disk_.orders().of(kind).stop_at = 1;
+    std::optional<int> told;
+    one().start(std::move(work), [&told](int c) { told = c; });
+    until(one(), [&] { return told || disk_.has_stopped(std::chrono::milliseconds(0)); });
+    const bool early = told.has_value();
+    CHECK_FALSE(early);
+    meanwhile();
+    disk_.resume();
+    until(one(), [&told] { return told.has_value(); });
+    return told;
+  }
+  void hears(bool fails, std::uint64_t device) {
+    if (fails) one().add_suspect(device);
   }
   [[nodiscard]] static std::uint64_t counter(const sluice::engine& e, const char* name) {
     return *e.counters().get(name);
@@ -136,7 +159,32 @@ TEST_CASE("a failed sync of one engine is one to the others, until each has clea
   });
 }
 
-TEST_CASE("a publish whose directory is being synced hears of another engine's failure") {
+TEST_CASE("a publish whose data or directory is being synced hears of another engine's failure") {
+  on_fault_fs({}, [](support::fault_fs& disk) {
+    const std::uint64_t device = device_of(disk.mount_point());
+    for (const way& how : every_way({"copy"})) {
+      for (const request_kind stuck : {request_kind::sync, request_kind::sync_directory}) {
+        for (const bool fails : {false, true}) {
+          CAPTURE(name(how));
+          CAPTURE(static_cast<int>(stuck));
+          CAPTURE(fails);
+          two_engines two(disk, how);
+          const std::optional<int> told =
+              two.stopped_at(stuck, publish(two.of_one, "one"), [&] { two.hears(fails, device); });
+          CHECK(told == (fails ? code::durability_unknown : 0));
+          // A solo's worker has no turn of the loop before it gives the name.
+          const bool unnamed = fails && stuck == request_kind::sync && how.shares;
+          CHECK(std::ranges::count(two.names(), "one") == (unnamed ? 0 : 1));
+          // What was told is told to nobody else: it would come back.
+          two.other().run_once({});
+          CHECK(two.counter(two.other(), "sluice.commit.suspects") == 0);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("a commit hears of another engine's failure meanwhile, and its file stays lost") {
   on_fault_fs({}, [](support::fault_fs& disk) {
     const std::uint64_t device = device_of(disk.mount_point());
     for (const way& how : every_way({"copy"})) {
@@ -144,21 +192,26 @@ TEST_CASE("a publish whose directory is being synced hears of another engine's f
         CAPTURE(name(how));
         CAPTURE(fails);
         two_engines two(disk, how);
-        disk.orders().of(request_kind::sync_directory).stop_at = 1;
-        std::optional<int> told;
-        two.one().start(publish(two.of_one, "one"), [&told](int c) { told = c; });
-        two.until(two.one(),
-                  [&] { return told || disk.has_stopped(std::chrono::milliseconds(0)); });
-        REQUIRE(told.value_or(0) == 0);
-        REQUIRE_FALSE(told);
-        if (fails) two.one().add_suspect(device);
-        disk.resume();
-        two.until(two.one(), [&told] { return told.has_value(); });
-        CHECK(told == (fails ? code::durability_unknown : 0));
-        // What was told is told to nobody else: it would come back.
-        two.other().run_once({});
-        CHECK(two.counter(two.other(), "sluice.commit.suspects") == 0);
+        const int expected = fails ? code::durability_unknown : 0;
+        CHECK(two.stopped_at(request_kind::sync, commit(two.of_one),
+                             [&] { two.hears(fails, device); }) == expected);
+        CHECK(two.one().clear_suspects() == (fails ? 1 : 0));
+        CHECK(two.run(two.one(), commit(two.of_one)) == expected);
       }
+    }
+  });
+}
+
+TEST_CASE("a publish does not name what was synced while the engine failed on another disk") {
+  on_fault_fs({}, [](support::fault_fs& disk) {
+    for (const way& how : every_way({"copy"})) {
+      if (!how.shares) continue;
+      CAPTURE(name(how));
+      two_engines two(disk, how, "fail_engine");
+      const std::optional<int> told = two.stopped_at(request_kind::sync, publish(two.of_one, "one"),
+                                                     [&] { two.hears(true, device_of("/proc")); });
+      CHECK(told == code::engine_failed);
+      CHECK(std::ranges::count(two.names(), "one") == 0);
     }
   });
 }

@@ -55,7 +55,9 @@ class SLUICE_API file {
   [[nodiscard]] int fd() const;
   [[nodiscard]] result<file_info> info() const;  // fstat(2) of the open descriptor
 
-  // Bytes read, fewer only at the end of the file.
+  // Bytes read, fewer only at the end of the file. On FUSE without page cache and asynchronous
+  // direct I/O a ring may yield bytes behind it that are none of the file's
+  // (kernel-notes/ring_repeats_short_io_on_fuse.md): ask for no more than info() says.
   [[nodiscard]] op_await read(std::span<std::byte> into, std::uint64_t offset);
   // Writes everything at `offset`, or fails: ENOSPC, EDQUOT, EIO. Completed is not durable: see
   // commit.

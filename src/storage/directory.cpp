@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <optional>
 #include <utility>
 
@@ -32,6 +33,25 @@ split_path split(const std::string& path) {
   return {path.substr(0, slash), path.substr(slash + 1)};
 }
 
+// Whether a failed mkdirat(2) has surely made nothing. Not: a cancel or an interruption, an answer
+// that did not come, and EEXIST, which another one may have caused that is just as new.
+bool is_refusal(int failure) {
+  switch (failure) {
+    case EACCES:
+    case EPERM:
+    case EROFS:
+    case ENOSPC:
+    case EDQUOT:
+    case EMLINK:
+    case ENOENT:
+    case ENOTDIR:
+    case ENAMETOOLONG:
+    case EINVAL:
+    case EOPNOTSUPP: return true;
+    default: return false;
+  }
+}
+
 // Whoever finds it from now on has to see to its name himself, until the parent was synced.
 task<result<void>> make_directory(engine_core& core, int parent_fd,
                                   const kernel::inode_info& parent, const std::string& name) {
@@ -43,7 +63,10 @@ task<result<void>> make_directory(engine_core& core, int parent_fd,
   new_directories::of_process().begin(parent);
   op_await making(core.loop(), request);
   const result<std::size_t> made = co_await making;
-  new_directories::of_process().end(parent);
+  using making_ended = new_directories::making;
+  const bool refused = !made && is_refusal(made.error().code);
+  new_directories::of_process().end(parent,
+                                    refused ? making_ended::refused : making_ended::perhaps_made);
   if (!made && made.error().code != EEXIST)
     co_return fail(made.error().code, "mkdirat", "parent directory");
   co_return result<void>{};

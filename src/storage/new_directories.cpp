@@ -13,11 +13,17 @@ void new_directories::begin(const kernel::inode_info& parent) {
   count_.store(parents_.size(), std::memory_order_release);
 }
 
-void new_directories::end(const kernel::inode_info& parent) {
+void new_directories::end(const kernel::inode_info& parent, making how) {
   const std::lock_guard lock(mutex_);
-  changes& there = parents_[key_of(parent)];
+  const auto found = parents_.find(key_of(parent));
+  changes& there = found->second;
   --there.under_way;
-  there.last = ++ended_;
+  if (how == making::perhaps_made) {
+    there.last = ++ended_;
+  } else if (there.under_way == 0 && there.last == 0) {
+    parents_.erase(found);
+    count_.store(parents_.size(), std::memory_order_release);
+  }
 }
 
 std::optional<std::uint64_t> new_directories::unsynced_in(const kernel::inode_info& parent) const {

@@ -22,9 +22,11 @@ class new_directories {
   new_directories(const new_directories&) = delete;
   new_directories& operator=(const new_directories&) = delete;
 
-  // Before something is made in `parent`, and when that was done, or refused.
+  // Before something is made in `parent`, and when that has ended. `refused` is for who knows that
+  // nothing was made: an entry that stays slows every durable publish of the process.
+  enum class making : std::uint8_t { perhaps_made, refused };
   void begin(const kernel::inode_info& parent);
-  void end(const kernel::inode_info& parent);
+  void end(const kernel::inode_info& parent, making how);
 
   // Nearly always false: then nobody need ask what follows.
   [[nodiscard]] bool any() const { return count_.load(std::memory_order_acquire) > 0; }

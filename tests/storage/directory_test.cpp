@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "conformance/suite.hpp"
+#include "storage/new_directories.hpp"
 
 namespace {
 
@@ -246,5 +247,15 @@ TEST_CASE("a directory found on the way to a missing one is made durable as well
     // The folder, `found`, and two for the file that the helper leaves there.
     CHECK(w.counter("sluice.commit.syncs") - before == 4);
     w.settle();
+  }
+}
+
+TEST_CASE("a directory that the filesystem refuses to make is nobody's concern afterwards") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    CHECK(w.run(open_directory(w.engine(), "/proc/sys", "refused", sluice::make_parents::yes)) !=
+          0);
+    CHECK_FALSE(sluice::new_directories::of_process().any());
   }
 }

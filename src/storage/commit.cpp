@@ -3,7 +3,8 @@
 #include <fcntl.h>
 
 #include <cerrno>
-#include <optional>
+#include <utility>
+#include <vector>
 
 #include "ops/table.hpp"
 #include "storage/committer.hpp"
@@ -94,43 +95,70 @@ task<result<void>> sync_directory(engine_core& core, int directory_fd,
 
 namespace {
 
-struct parent_of {
-  int directory_fd;
-  int flags;
+// Enough for any path there is (PATH_MAX), should ".." lead round in a circle.
+constexpr int levels_max = 2048;
+
+// A directory above, whose sync is to cover a name given in it.
+struct unsynced_directory {
+  kernel::unique_fd fd;
+  kernel::inode_info inode;
+  std::uint64_t begun = 0;
 };
 
-// On a worker: 0 and up is a descriptor.
-std::int64_t open_parent(void* context) {
-  const auto& of = *static_cast<parent_of*>(context);
-  const int fd = ::openat(of.directory_fd, "..", of.flags | O_DIRECTORY | O_CLOEXEC);
-  return fd < 0 ? -errno : fd;
+struct way_up {
+  int directory_fd;
+  std::vector<unsynced_directory> unsynced;
+};
+
+// One level up, first without the permission to read it, which only the sync needs.
+std::int64_t look_above(kernel::unique_fd& here, kernel::inode_info& inode, way_up& way) {
+  kernel::unique_fd above(::openat(here.get(), "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!above) return -errno;
+  const result<kernel::inode_info> seen = kernel::inode_of(above.get());
+  if (!seen) return -seen.error().code;
+  const bool is_top = seen->device != inode.device || seen->inode == inode.inode;
+  if (is_top) return 0;
+  const auto begun = new_directories::of_process().unsynced_in(*seen);
+  if (begun) {
+    kernel::unique_fd readable(::openat(here.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!readable) return -errno;
+    way.unsynced.push_back({std::move(readable), *seen, *begun});
+  }
+  here = std::move(above);
+  inode = *seen;
+  return 1;
 }
 
-task<result<kernel::unique_fd>> parent(engine_core& core, int directory_fd, int flags) {
-  parent_of wanted{directory_fd, flags};
-  op_await opening(core.loop(), call_of(open_parent, &wanted));
-  const result<std::size_t> opened = co_await opening;
-  if (!opened) co_return fail(opened.error().code, "open", "parent of a new directory");
-  co_return kernel::unique_fd(static_cast<int>(*opened));
+// On a worker: 0 when it has looked at all that lie above on this filesystem. One that a sync has
+// covered may itself be new, so it does not end at the first without an entry; where the next is
+// not to be reached, nobody here has made anything in it either.
+std::int64_t look_up(void* context) {
+  auto& way = *static_cast<way_up*>(context);
+  result<kernel::inode_info> inode = kernel::inode_of(way.directory_fd);
+  if (!inode) return -inode.error().code;
+  kernel::unique_fd here(::openat(way.directory_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!here) return -errno;
+  for (int level = 0; level < levels_max; ++level) {
+    const std::int64_t seen = look_above(here, *inode, way);
+    if (seen <= 0) return level > 0 && seen == -EACCES ? 0 : seen;
+  }
+  return -ELOOP;
 }
 
 }  // namespace
 
-// First without the permission to read it, which only the sync needs.
 task<result<void>> keep_directory(engine_core& core, int directory_fd) {
-  new_directories& fresh = new_directories::of_process();
-  const result<kernel::unique_fd> above = co_await parent(core, directory_fd, O_PATH);
-  if (!above) co_return std::unexpected(above.error());
-  const result<kernel::inode_info> inode = kernel::inode_of(above->get());
-  if (!inode) co_return std::unexpected(inode.error());
-  const std::optional<std::uint64_t> begun = fresh.unsynced_in(*inode);
-  if (!begun) co_return result<void>{};
-  const result<kernel::unique_fd> readable = co_await parent(core, directory_fd, O_RDONLY);
-  if (!readable) co_return std::unexpected(readable.error());
-  const result<void> synced =
-      co_await sync_directory(core, readable->get(), committer_of(core).cleared_losses());
-  if (synced) fresh.synced(*inode, *begun);
-  co_return synced;
+  way_up way{directory_fd, {}};
+  op_await looking(core.loop(), call_of(look_up, &way));
+  const result<std::size_t> looked = co_await looking;
+  if (!looked) co_return fail(looked.error().code, "open", "parent of a new directory");
+  for (const unsynced_directory& above : way.unsynced) {
+    const result<void> synced =
+        co_await sync_directory(core, above.fd.get(), committer_of(core).cleared_losses());
+    if (!synced) co_return synced;
+    new_directories::of_process().synced(above.inode, above.begun);
+  }
+  co_return result<void>{};
 }
 
 }  // namespace sluice

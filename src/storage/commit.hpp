@@ -20,8 +20,9 @@ struct file_state;
 [[nodiscard]] task<result<void>> sync_directory(engine_core& core, int directory_fd,
                                                 std::uint64_t losses_before);
 
-// Makes durable the directory's own name, which somebody may have given just now
-// (storage/new_directories.hpp): for who is about to promise that a name in it is.
+// Makes durable the directory's own name and those of all above it on its filesystem that somebody
+// may have given just now (storage/new_directories.hpp): for who is about to promise that a name in
+// it is.
 [[nodiscard]] task<result<void>> keep_directory(engine_core& core, int directory_fd);
 
 // file::commit, for who has no `file` at hand.

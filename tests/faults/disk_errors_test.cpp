@@ -100,6 +100,28 @@ sluice::task<int> publish(sluice::engine& e, sluice::file& f, std::string folder
   co_return done ? 0 : done.error().code;
 }
 
+sluice::task<int> open_root(sluice::engine& e, std::string path, sluice::directory& into) {
+  sluice::result<sluice::directory> opened = co_await sluice::directory::open(e, path);
+  if (!opened) co_return opened.error().code;
+  into = std::move(*opened);
+  co_return 0;
+}
+
+sluice::task<int> enter(sluice::directory& from, std::string path, sluice::make_parents make,
+                        sluice::directory& into) {
+  sluice::result<sluice::directory> opened = co_await from.open_directory(path, make);
+  if (!opened) co_return opened.error().code;
+  into = std::move(*opened);
+  co_return 0;
+}
+
+sluice::task<int> publish_in(sluice::directory& in, std::string last_name) {
+  sluice::result<sluice::file> made = co_await in.create();
+  if (!made) co_return made.error().code;
+  const sluice::result<void> done = co_await sluice::publish(*made, in, last_name);
+  co_return done ? 0 : done.error().code;
+}
+
 }  // namespace
 
 TEST_CASE("an upload whose k-th write fails ends with that error and leaves nothing") {
@@ -435,6 +457,35 @@ TEST_CASE("who commits a file while its sync is failing is not told that a secon
       CHECK(told == std::vector<int>(2, code::durability_unknown));
       CHECK(disk.orders().of(request_kind::sync).seen.load() == 1);
       w.engine().clear_suspects();
+    }
+  });
+}
+
+TEST_CASE("a publish vouches for every new directory above it, not for the nearest alone") {
+  on_fault_fs({}, [](support::fault_fs& disk) {
+    for (const way& how : every_way({"copy"})) {
+      CAPTURE(name(how));
+      disk_world w(disk, how);
+      const auto syncs = [&disk] {
+        return disk.orders().of(request_kind::sync_directory).seen.load();
+      };
+      sluice::directory root;
+      sluice::directory first;
+      sluice::directory second;
+      REQUIRE(w.run(open_root(w.engine(), w.folder().path(), root)) == 0);
+      disk.orders().reset();
+      // "first" is made, and the sync of its parent is not carried out.
+      disk.orders().fail(request_kind::sync_directory, 1, ECANCELED);
+      CHECK(w.run(enter(root, "first", sluice::make_parents::yes, first)) ==
+            code::durability_unknown);
+      REQUIRE(w.run(enter(root, "first", sluice::make_parents::no, first)) == 0);
+      REQUIRE(w.run(enter(first, "second", sluice::make_parents::yes, second)) == 0);
+      CHECK(syncs() == 2);
+      CHECK(w.run(publish_in(second, "one")) == 0);
+      CHECK(syncs() == 4);  // of the root, too
+      CHECK(w.run(publish_in(second, "two")) == 0);
+      CHECK(syncs() == 5);
+      std::filesystem::remove_all(w.at("first"));
     }
   });
 }

@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <span>
 
+#include "kernel/file_info.hpp"
 #include "kernel/uapi.hpp"
 #include "ops/requests.hpp"
 #include "ops/table.hpp"
@@ -174,12 +176,29 @@ std::int64_t perform_mkdirat(const op_request& r) {
   return answer(::mkdirat(r.fd, r.path, static_cast<mode_t>(r.length)));
 }
 
+namespace {
+
+std::int64_t sync_each(std::span<const int> files) {
+  std::int64_t outcome = 0;
+  for (const int fd : files) {
+    if (::fdatasync(fd) != 0 && outcome == 0) outcome = -errno;
+  }
+  return outcome;
+}
+
+}  // namespace
+
 // An error of write-back is told to the descriptor of syncfs once, and not at all where another has
 // heard of it before that descriptor was opened: so each file is asked as well. By then its pages
-// are written, and asking waits for nothing (kernel-notes/syncfs_error_per_descriptor.md).
+// are written, and asking waits for nothing (kernel-notes/syncfs_error_per_descriptor.md). Whether
+// syncfs is enough is asked here once more: whoever grouped the files knows their filesystem by its
+// device number, which may have been another's that is unmounted by now.
 std::int64_t perform_syncfs(const op_request& r) {
-  if (::syncfs(r.fd) != 0) return -errno;
   const auto* files = static_cast<const int*>(r.data);
+  if (r.length > 0 && kernel::syncfs_distrust(r.fd) != nullptr) {
+    return sync_each(std::span(files, r.length));
+  }
+  if (::syncfs(r.fd) != 0) return -errno;
   for (std::uint64_t i = 0; i < r.length; ++i) {
     if (::sync_file_range(files[i], 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE) != 0) return -errno;
   }

@@ -1,6 +1,7 @@
 #include "ops/files.hpp"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <limits.h>
 #include <sys/uio.h>
@@ -11,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernel/file_info.hpp"
 #include "ops/table.hpp"
 #include "support/temp_dir.hpp"
 #include "support/told_op.hpp"
@@ -77,6 +79,16 @@ TEST_CASE("a sync of a filesystem asks each file for an error of its own too") {
   CHECK(perform(request_of(op_kind::syncfs, files[0], files.data(), 3)) == -EBADF);
   CHECK(perform(request_of(op_kind::syncfs, -1)) == -EBADF);
   for (const int fd : {files[0], files[1]}) CHECK(perform(request_of(op_kind::close, fd)) == 0);
+}
+
+TEST_CASE("where syncfs is not known to be enough, a sync of the filesystem is one of each file") {
+  const int there = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+  REQUIRE(there >= 0);
+  REQUIRE(kernel::syncfs_distrust(there) != nullptr);
+  const std::array<int, 1> files{there};
+  const op_request r = request_of(op_kind::syncfs, there, const_cast<int*>(files.data()), 1);
+  CHECK(perform(r) == -EINVAL);  // fdatasync(2) there; syncfs(2) would be 0
+  CHECK(perform(request_of(op_kind::close, there)) == 0);
 }
 
 TEST_CASE("vectors are written in their order, registered or not, and read back into others") {

@@ -91,7 +91,9 @@ struct receive_options {
 // free in twice that time), EMFILE and ENFILE (the same, and for want of a descriptor no further
 // pipe could be made), code::refused_by_check or whatever else the check says; EBADF when either is
 // closed. While others wait for blocks a peer must fill each of its own within
-// sluice.receive.timeout_ms, or is too slow.
+// sluice.receive.timeout_ms, or is too slow. Path splice leaves the socket non-blocking, and is
+// refused, be it in the middle, where the peer sends urgent data
+// (kernel-notes/splice_stops_at_urgent_data.md).
 // `progress`, when given, is the receipt so far, also after a failure; its `bytes` are those
 // received, a refused block included.
 [[nodiscard]] SLUICE_API task<result<receipt>> receive_to_file(stream& from, file& into,

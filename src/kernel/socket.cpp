@@ -98,6 +98,8 @@ bool was_reset(int fd) {
   return info.tcpi_state == TCP_CLOSE;
 }
 
+bool at_urgent_mark(int fd) { return ::sockatmark(fd) == 1; }
+
 void set_no_delay(int fd) { set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
 
 result<unique_fd> listen_at(const listen_request& request) {

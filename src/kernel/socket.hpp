@@ -28,6 +28,11 @@ void set_no_delay(int fd);
 // tells. False for AF_UNIX.
 [[nodiscard]] bool was_reset(int fd);
 
+// Whether the next byte is urgent data (MSG_OOB), which a receive skips and a splice from the
+// socket never passes (kernel-notes/splice_stops_at_urgent_data.md). False where it cannot be
+// asked.
+[[nodiscard]] bool at_urgent_mark(int fd);
+
 // Whether both ends of a TCP connection have the same address: the peer is on this machine, where
 // whatever is sent without a copy is copied after all. False when it cannot be asked.
 [[nodiscard]] bool peer_is_here(int fd);

@@ -1,8 +1,8 @@
 // Socket to file through a pipe, past our memory: the kernel copies once, into the page cache.
 // A round, and what may happen in it:
 //   poll     until there is something; holds no pipe meanwhile
-//   fill     socket to pipe, as much as is there and fits; the socket is non-blocking for the time
-//            of the transfer, so nothing waits here
+//   fill     socket to pipe, as much as is there and fits; the socket is non-blocking from here on,
+//            so nothing waits here
 //   empty    pipe to file, until nothing is left; may wait for the disk, so never on the loop
 // Worked example: 100,000 bytes are there, the pipe takes 65,536, the file takes 40,000 of them in
 // the first call: `held` is 25,536, and the next call goes on at the file's offset + 40,000. When
@@ -78,9 +78,14 @@ struct filled {
   std::uint64_t bytes = 0;
   int failure = 0;
 };
-filled outcome_of(const receiving& r, const result<std::size_t>& got) {
-  if (!got) return {0, got.error().code == EAGAIN ? 0 : got.error().code};
-  if (*got > 0) return {*got, 0};
+filled outcome_of(receiving& r, const result<std::size_t>& got) {
+  if (got && *got > 0) return {*got, 0};
+  if (!got && got.error().code != EAGAIN) return {0, got.error().code};
+  if (kernel::at_urgent_mark(r.from.fd())) {
+    r.where = "splice cannot pass urgent data of the peer";
+    return {0, code::path_unavailable};
+  }
+  if (!got) return {};
   return {0, kernel::was_reset(r.from.fd()) ? ECONNRESET : code::end_of_stream};
 }
 

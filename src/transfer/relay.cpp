@@ -99,6 +99,7 @@ class direction {
   void emptied(const result<std::size_t>& got);
   void pass_on_end();
   void let_go(step next);
+  void copy_on(const char* reason);
   void refuse(const char* reason);
   void end(int failure);
   [[nodiscard]] const tuning::relay_knobs& knobs() const { return both_.core.values().relay; }
@@ -120,6 +121,7 @@ class direction {
   lease block_;
   std::span<const std::byte> bytes_;  // in the block, or handed in by the caller
   std::int64_t blocked_ns_ = 0;       // since when the sink has taken nothing
+  bool told_readable_ = false;        // by the poll that nothing was received after
 };
 
 void direction::begin(std::span<const std::byte> received, const direction& back) {
@@ -282,6 +284,7 @@ void direction::answered(const result<std::size_t>& got) {
 
 void direction::waited(const result<std::size_t>& ready) {
   if (ready) {
+    told_readable_ = step_ == step::idle;
     step_ = step_ == step::idle ? step::taking : step::emptying;
     return;
   }
@@ -301,6 +304,7 @@ void direction::waited(const result<std::size_t>& ready) {
 bool says_cannot(int failure) { return failure == EINVAL || failure == EOPNOTSUPP; }
 
 void direction::filled(const result<std::size_t>& got) {
+  const bool was_told = std::exchange(told_readable_, false);
   if (got && *got > 0) {
     both_.moved_ns = blocked_ns_ = kernel::now_ns();
     if (pipe_) held_ = *got;
@@ -308,14 +312,23 @@ void direction::filled(const result<std::size_t>& got) {
     step_ = step::emptying;
     return;
   }
-  if (got) return pass_on_end();
-  if (got.error().code == EAGAIN) return let_go(step::idle);
-  if (!pipe_ || !says_cannot(got.error().code)) return end(got.error().code);
-  constexpr const char* no_splice = "splice refused by the socket";
-  if (!may_copy_) return refuse(no_splice);
+  const bool at_end = got.has_value();
+  if (!at_end && got.error().code != EAGAIN) {
+    if (!pipe_ || !says_cannot(got.error().code)) return end(got.error().code);
+    return copy_on("splice refused by the socket");
+  }
+  if (pipe_ && (at_end || was_told) && kernel::at_urgent_mark(from_.fd()))
+    return copy_on("splice cannot pass urgent data of the peer");
+  if (at_end) return pass_on_end();
+  let_go(step::idle);
+}
+
+// The rest of this direction, by blocks.
+void direction::copy_on(const char* reason) {
+  if (!may_copy_) return refuse(reason);
   by_pipe_ = false;
   so_far_.path = path::copy;
-  so_far_.reason = no_splice;
+  so_far_.reason = reason;
   so_far_.copies = 2;
   so_far_.misrouted_bytes = so_far_.bytes - so_far_.misrouted_bytes;  // those that were spliced
   let_go(step::taking);

@@ -259,3 +259,31 @@ TEST_CASE("a range past 2^63 is refused, in both directions") {
     CHECK(u.outcome.error().code == EINVAL);
   }
 }
+
+TEST_CASE(
+    "urgent data refuses a forced splice with the reason, and neither spins nor loses bytes") {
+  for_each_way({}, [](world& w) {
+    const std::vector<std::byte> body = pattern(30, 0, 100'000);
+    for (const bool ends_there : {false, true}) {
+      for (const std::uint64_t cut : {0U, 3U, 70'000U}) {
+        CAPTURE(ends_there);
+        CAPTURE(cut);
+        const uploaded u = upload_from(w, of_length(body.size()), [&body, cut, ends_there](int fd) {
+          send_all(fd, std::span(body).first(cut));
+          const std::byte urgent{'!'};
+          ::send(fd, &urgent, 1, MSG_OOB | MSG_NOSIGNAL);
+          send_all(fd, std::span(body).subspan(cut));
+          if (ends_there) ::shutdown(fd, SHUT_WR);
+          stay_silent(fd);
+        });
+        REQUIRE_FALSE(u.outcome.has_value());
+        CHECK(u.outcome.error().code == code::path_unavailable);
+        CHECK(std::string(u.outcome.error().where).find("urgent") != std::string::npos);
+        CHECK(std::string(u.progress.reason).find("urgent") != std::string::npos);
+        CHECK(u.progress.bytes == cut);
+        CHECK(u.ops < 1000);
+        CHECK(w.names().empty());
+      }
+    }
+  });
+}

@@ -6,6 +6,7 @@
 namespace {
 
 using namespace relay_ways;
+namespace code = sluice::code;
 
 }  // namespace
 
@@ -260,4 +261,59 @@ TEST_CASE("an engine that ends in the middle of relays ends them") {
     peers.clear();
     w.count_again();
   }
+}
+
+// A peer that sends a part, one urgent byte, and after a while the rest; then it is silent for a
+// while before it says that this was all.
+struct urgent_sender {
+  std::span<const std::byte> part;
+  std::span<const std::byte> rest;
+  void operator()(int fd) const {
+    send_all(fd, part);
+    const std::byte urgent{'!'};
+    ::send(fd, &urgent, 1, MSG_OOB | MSG_NOSIGNAL);
+    std::this_thread::sleep_for(20ms);
+    send_all(fd, rest);
+    std::this_thread::sleep_for(50ms);
+    ::shutdown(fd, SHUT_WR);
+    take_all(fd);
+  }
+};
+
+TEST_CASE(
+    "urgent data is left out and what lies behind it is relayed, by a forced splice refused") {
+  for_each({}, [](world& w, const way& by) {
+    const std::vector<std::byte> body = pattern(30, 0, 100'000);
+    for (const std::uint64_t cut : {0U, 3U, 70'000U}) {
+      for (const bool automatic : {false, true}) {
+        CAPTURE(cut);
+        CAPTURE(automatic);
+        if (automatic && !by.splices()) continue;
+        REQUIRE(w.engine().set_knob("sluice.relay.path", automatic ? "auto" : by.path).has_value());
+        joint ends;
+        std::vector<std::byte> got;
+        peer left(ends.left.take_theirs(),
+                  urgent_sender{std::span(body).first(cut), std::span(body).subspan(cut)});
+        peer right(ends.right.take_theirs(), [&](int fd) { got = take_all(fd); });
+        const std::uint64_t turns = w.counter("sluice.ops.submitted");
+        const relayed r = w.run(ends.task(w));
+        left.join(w);
+        right.join(w);
+        CHECK(w.counter("sluice.ops.submitted") - turns < 1000);  // it does not spin
+        if (by.splices() && !automatic) {
+          CHECK(r.failure() == code::path_unavailable);
+          CHECK(std::string(r.outcome.error().where).find("urgent") != std::string::npos);
+          CHECK(r.progress.to_second.bytes == cut);
+          continue;
+        }
+        REQUIRE(r.failure() == 0);
+        CHECK(same_bytes(got, body));
+        CHECK(r.outcome->to_second.bytes == body.size());
+        if (!automatic) continue;
+        CHECK(std::string(name(r.outcome->to_second.path)) == "copy");
+        CHECK(std::string(r.outcome->to_second.reason).find("urgent") != std::string::npos);
+        CHECK(r.outcome->to_second.misrouted_bytes == cut);
+      }
+    }
+  });
 }

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "session.hpp"
@@ -20,6 +21,11 @@ constexpr std::chrono::seconds silence_max{150};
 // Beyond what was under way when it choked us or we took a request back; more is an attack.
 constexpr std::uint64_t unwanted_bytes_max = 64 << 20;
 constexpr std::size_t few_asked = 8;
+
+// The receiver had no block to receive into, so the peer may have sent what it could.
+bool lacked_memory(const sluice::error& why) {
+  return why.code == ETIMEDOUT && std::string_view(why.op) == "lease";
+}
 
 }  // namespace
 
@@ -89,7 +95,10 @@ task<void> peer::read_all() {
   while (!closing_) {
     result<sluice::frame> got = co_await receiver.next(tick_time);
     if (closing_) break;
-    if (!got && got.error().code == ETIMEDOUT) {
+    lacks_memory_ = !got && lacked_memory(got.error());
+    if (lacks_memory_) {
+      pardon();
+    } else if (!got && got.error().code == ETIMEDOUT) {
       // Looked at below.
     } else if (!got && got.error().code == sluice::code::bad_frame) {
       close("it sent a message that BitTorrent does not have", true);
@@ -106,6 +115,9 @@ task<void> peer::read_all() {
   }
   frames_ = receiver.stats();
 }
+
+// The time until now was ours.
+void peer::pardon() { last_heard_ = last_block_ = clock::now(); }
 
 void peer::tick() {
   const clock::time_point now = clock::now();
@@ -271,6 +283,7 @@ task<void> peer::take_block(sluice::frame f, const message& m) {
     storing_ = true;
     const result<void> done = co_await home_.files().write(std::move(f.block), bytes, offset);
     storing_ = false;
+    pardon();
     if (!done) written = std::unexpected(done.error());
   }
   if (!written) co_return home_.fail(sluice::describe(written.error()));

@@ -54,6 +54,8 @@ class peer : public std::enable_shared_from_this<peer> {
   // Ends the connection, with this reason unless it has one already; run() returns soon.
   void close(std::string why, bool hopeless);
 
+  // Nothing comes from it because of our disk or our memory.
+  [[nodiscard]] bool waits_for_us() const { return storing_ || lacks_memory_; }
   [[nodiscard]] source_id id() const { return id_; }
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const sluice::frame_stats& frames() const { return frames_; }
@@ -76,6 +78,7 @@ class peer : public std::enable_shared_from_this<peer> {
   void introduce();
   sluice::task<void> read_all();
   void tick();
+  void pardon();
   sluice::task<void> take(sluice::frame f);
   void take_message(const message& m);
   void take_bitfield(sluice::frame& f);
@@ -118,6 +121,7 @@ class peer : public std::enable_shared_from_this<peer> {
   std::uint64_t unwanted_bytes_ = 0;
   std::uint64_t taken_back_bytes_ = 0;  // may still come: it had not heard that nobody wants them
   bool storing_ = false;                // a block of its is on the way to the store
+  bool lacks_memory_ = false;           // it may have sent something, there is no room for it
 
   // What we let it have, and send.
   bool unchoked_ = false;

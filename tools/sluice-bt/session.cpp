@@ -316,22 +316,30 @@ void session::ask_all() {
   for (const auto& [id, one] : peers_) one->ask();
 }
 
+// Nothing comes because of our disk or our memory.
+bool session::stalled_here() const {
+  const auto waits = [](const auto& one) { return one.second->waits_for_us(); };
+  return !checker_->idle() || std::ranges::any_of(peers_, waits);
+}
+
 // Gives up when nothing has come for so long, or much and nothing that stayed: what peers send
 // again and again because it is wrong, or because they always go before a piece is whole, is no
-// progress.
+// progress. A disk that stalls is no fault of theirs, and is waited for longer.
 task<void> session::watch() {
   std::uint64_t seen = stats_.received_bytes;
   std::uint64_t most = picker_.blocks_here();
   clock::time_point came = clock::now();
   clock::time_point stayed = came;
+  clock::time_point took = came;  // the disk and the memory what there was
   std::uint64_t seen_then = seen;
   while (!ending_) {
     co_await engine_.sleep_for(watch_time);
     if (ending_) co_return;
     const clock::time_point now = clock::now();
     if (std::exchange(seen, stats_.received_bytes) != stats_.received_bytes) {
-      came = now;
+      came = took = now;
     } else {
+      (stalled_here() ? came : took) = now;
       checker_->run_ready();
     }
     const std::uint64_t here = picker_.blocks_here();
@@ -344,6 +352,10 @@ task<void> session::watch() {
     const bool much = seen - seen_then > pieces_in_vain_max * layout_.piece_bytes();
     if (much && now - stayed > patience * options_.give_up) {
       fail(fmt::format("nothing that peers sent for {} s was of use; {} of {} pieces are here",
+                       (patience * options_.give_up).count(), picker_.have_count(),
+                       layout_.pieces()));
+    } else if (now - took > patience * options_.give_up) {
+      fail(fmt::format("the disk has not taken what peers sent for {} s; {} of {} pieces are here",
                        (patience * options_.give_up).count(), picker_.have_count(),
                        layout_.pieces()));
     } else if (now - came > options_.give_up) {

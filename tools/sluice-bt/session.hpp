@@ -112,6 +112,7 @@ class session {
   sluice::task<bool> try_once(const peer_address& to, std::string& why, bool& was_of_use);
   void connector_ended(std::size_t which, const std::string& why);
   sluice::task<void> watch();
+  [[nodiscard]] bool stalled_here() const;
   void judge(std::uint32_t piece, piece_checker::verdict verdict);
   void blame(std::uint32_t piece, const std::vector<source_id>& senders);
   sluice::task<void> finish();

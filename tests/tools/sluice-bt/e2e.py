@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True
 
 import cases_blame  # noqa: E402,F401  (importing registers the cases)
 import cases_direct  # noqa: E402,F401
+import cases_disk  # noqa: E402,F401
 import cases_faults  # noqa: E402,F401
 import cases_get  # noqa: E402,F401
 import cases_large  # noqa: E402,F401
@@ -32,6 +33,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--program', required=True)
     parser.add_argument('--backend', choices=['ring', 'pool'], required=True)
+    parser.add_argument('--fault-fs', help='the program of tests/support/fault_fs_main.cpp')
     parser.add_argument('--large', type=float, metavar='GIB', help='only the large cases')
     parser.add_argument('--runs', type=int, default=1, help='of each of those')
     parser.add_argument('--piece-bytes', type=int, default=1 << 20, help='of those')
@@ -44,6 +46,7 @@ def main():
     try:
         for function in chosen(LARGE_CASES if arguments.large else CASES, arguments.cases):
             bench = Bench(arguments.program, arguments.backend, folder)
+            bench.fault_fs = arguments.fault_fs
             bench.large_bytes = int((arguments.large or 0) * (1 << 30))
             bench.large_runs, bench.large_piece_bytes = arguments.runs, arguments.piece_bytes
             bench.folder = bench.folder / function.__name__

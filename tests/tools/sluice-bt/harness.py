@@ -146,6 +146,7 @@ class LibtorrentPeer:
 
 
 class Bench:
+    fault_fs = None  # the program of a filesystem that fails on order
     large_bytes = large_runs = large_piece_bytes = 0  # for the large cases
 
     def __init__(self, program, backend, folder):

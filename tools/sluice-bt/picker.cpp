@@ -203,6 +203,11 @@ std::uint64_t picker::blocks_here() const {
   return here;
 }
 
+bool picker::received_all() const {
+  const auto whole = [](const auto& one) { return one->missing == 0; };
+  return missing_.empty() && std::ranges::all_of(active_, whole);
+}
+
 bool picker::wants_any(const bitfield& of) const {
   for (std::uint32_t piece = 0; piece < of.size(); ++piece) {
     if (of.has(piece) && !have_.has(piece)) return true;

@@ -72,6 +72,8 @@ class picker {
   // progress.
   [[nodiscard]] std::uint64_t blocks_here() const;
   [[nodiscard]] bool complete() const { return have_count_ == layout_.pieces(); }
+  // Nothing is to be asked for: what is not verified was received whole.
+  [[nodiscard]] bool received_all() const;
   [[nodiscard]] bool wants_any(const bitfield& of) const;
 
  private:

@@ -289,6 +289,14 @@ void session::connector_ended(std::size_t which, const std::string& why) {
   if (ending_) return;
   last_words_[which] = fmt::format("{}: {}", options_.peers[which].given, why);
   if (connectors_ > 0 || listener_) return events_.notice(last_words_[which]);
+  fail_without_peers();
+}
+
+// Nobody is left to ask, and nobody can come. What was received whole may still prove right: judge
+// says so, or comes back here.
+void session::fail_without_peers() {
+  if (connectors_ > 0 || listener_ || !options_.fetch) return;
+  if (picker_.received_all() && !checker_->idle()) return;
   std::string all = fmt::format("no peer is left, {} of {} pieces are here", picker_.have_count(),
                                 layout_.pieces());
   for (const std::string& words : last_words_) all.append("\n  ").append(words);
@@ -371,7 +379,8 @@ void session::judge(std::uint32_t piece, piece_checker::verdict verdict) {
   if (ending_) return;
   if (verdict == piece_checker::verdict::wrong) {
     ++stats_.rejected_pieces;
-    return blame(piece, picker_.rejected(piece));
+    blame(piece, picker_.rejected(piece));
+    return fail_without_peers();
   }
   picker_.verified(piece);
   for (const auto& [id, one] : peers_) one->announce(piece);

@@ -111,6 +111,7 @@ class session {
   sluice::task<void> connect(std::size_t which);
   sluice::task<bool> try_once(const peer_address& to, std::string& why, bool& was_of_use);
   void connector_ended(std::size_t which, const std::string& why);
+  void fail_without_peers();
   sluice::task<void> watch();
   [[nodiscard]] bool stalled_here() const;
   void judge(std::uint32_t piece, piece_checker::verdict verdict);

@@ -4,8 +4,9 @@ import os
 import resource
 import signal
 import socket
+import struct
 
-from bad_peer import BadPeer
+from bad_peer import PIECE, BadPeer, message
 from cases_direct import takes_direct
 from harness import Failed, Skipped, case, check, number, wait_until
 
@@ -131,6 +132,33 @@ def blocks_in_disorder_of_a_slow_start_are_taken(bench):
         out = bench.new_folder()
         bench.get(content, out, [odd.port])
     content.check_copy(out, 'in disorder')
+
+
+class Parting(BadPeer):
+    """Sends its last block and nonsense in one, and listens no more."""
+
+    def send_block(self, caller, piece, begin, length):
+        data = self.data[piece * self.content.piece_bytes + begin:][:length]
+        if self.corrupt:
+            data = bytes(length)
+        block = message(PIECE, struct.pack('>II', piece, begin) + data)
+        self.blocks_sent += 1
+        last = self.blocks_sent == -(-len(self.data) // (16 << 10))
+        caller.sendall(block + (b'\xff' * 5 if last else b''))
+        if last:
+            self.listener.close()
+
+
+@case
+def the_last_peer_may_go_while_its_last_piece_is_hashed(bench):
+    content = bench.content(files={'': 4 << 20}, piece_bytes=4 << 20)
+    with Parting(content) as peer:
+        out = bench.new_folder()
+        bench.get(content, out, [peer.port])
+    content.check_copy(out, 'though nobody was left')
+    with Parting(content, corrupt=True) as peer:
+        said = bench.get(content, bench.new_folder(), [peer.port], status=1, seconds=10)
+        check('no peer is left, 0 of 1 pieces' in said, said)
 
 
 @case

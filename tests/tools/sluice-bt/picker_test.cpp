@@ -40,6 +40,23 @@ std::vector<block_ref> take(bt::picker& from, bt::source_id source, const bt::bi
 
 }  // namespace
 
+TEST_CASE("all is received when nothing is left to be asked for, whatever it proves to be") {
+  const bt::layout of = pieces(2);
+  bt::picker p(of);
+  p.add_source(all(2));
+  for (int i = 0; i < 8; ++i) {
+    CHECK_FALSE(p.received_all());
+    const auto block = p.next(1, all(2), duplicates::no);
+    REQUIRE(block);
+    p.arrived(1, *block);
+  }
+  CHECK(p.received_all());
+  p.verified(0);
+  CHECK(p.received_all());
+  p.rejected(1);
+  CHECK_FALSE(p.received_all());
+}
+
 TEST_CASE("one source gets the blocks in the order of the torrent, the last one shorter") {
   const bt::layout where = pieces(3);
   bt::picker picker(where);

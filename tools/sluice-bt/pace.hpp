@@ -11,7 +11,9 @@
 namespace bt {
 
 // Twice what arrives within the shortest answer seen, and a little time for its disk: more adds
-// only to the peer's queue. Doubles with every round trip while that raises the rate.
+// only to the peer's queue. Doubles with every round trip while that raises the rate. An answer
+// waits for those asked before it, so that what replaces the shortest one after a while is mostly
+// our own queue; that must not grow beyond what the peer sends in queue_max.
 class request_pace {
  public:
   using clock = std::chrono::steady_clock;
@@ -20,6 +22,7 @@ class request_pace {
   static constexpr std::chrono::milliseconds window{100};
   static constexpr std::chrono::milliseconds slack{50};
   static constexpr std::chrono::seconds memory{10};  // of the shortest answer
+  static constexpr std::chrono::seconds queue_max{3};
 
   explicit request_pace(clock::time_point now) : window_begin_(now), shortest_since_(now) {}
 
@@ -41,7 +44,8 @@ class request_pace {
 
   [[nodiscard]] std::size_t depth() const {
     if (!measured_) return std::min(first_depth_, depth_max);
-    const double bytes = rate_ * (2 * seconds(shortest_) + seconds(slack));
+    const double ahead = std::min(2 * seconds(shortest_) + seconds(slack), seconds(queue_max));
+    const double bytes = rate_ * ahead;
     const double blocks = std::min(bytes / block_bytes, static_cast<double>(depth_max));
     return std::max(static_cast<std::size_t>(blocks), depth_min);
   }

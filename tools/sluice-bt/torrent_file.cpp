@@ -39,7 +39,8 @@ class open_files {
   }
   // The length; nothing: errno says why.
   std::expected<std::uint64_t, int> add(const std::string& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // A FIFO that has come there meanwhile is not waited for.
+    const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0) return std::unexpected(errno);
     fds_.push_back(fd);
     struct stat info{};
@@ -73,6 +74,26 @@ std::expected<std::vector<std::string>, std::string> list(const fs::path& top) {
   if (problem) return refused(fmt::format("{}: {}", top.string(), problem.message()));
   std::ranges::sort(paths);
   return paths;
+}
+
+// Whether the file can be one that read_torrent takes, before anything is hashed.
+std::expected<void, std::string> check_length(metainfo of, std::uint64_t total, bool single) {
+  constexpr std::uint64_t digits = 32;  // of lengths that grow
+  constexpr std::uint64_t piece_bytes_offered = 64 << 20;
+  of.pieces.clear();
+  const std::uint64_t names = write_metainfo(of, single).size() + digits;
+  const auto fits = [&](std::uint64_t each) {
+    return names + (total + each - 1) / each * sizeof(sha1_digest) <= metainfo_bytes_max;
+  };
+  if (fits(of.piece_bytes)) return {};
+  std::uint64_t enough = of.piece_bytes;
+  while (enough < piece_bytes_offered && !fits(enough)) enough *= 2;
+  const std::string why = fmt::format(
+      "its .torrent file would be longer than the {} MiB that get "
+      "takes",
+      metainfo_bytes_max >> 20U);
+  if (!fits(enough)) return refused(why);
+  return refused(fmt::format("{}; use --piece-bytes {}K", why, enough >> 10U));
 }
 
 // Threads take pieces in turn; the first failure ends it.
@@ -126,6 +147,8 @@ std::expected<std::string, std::string> describe_path(const std::string& path,
   const fs::path top = fs::canonical(path, problem);
   if (problem) return refused(fmt::format("{}: {}", path, problem.message()));
   const bool single = !fs::is_directory(top);
+  if (single && !fs::is_regular_file(top))
+    return refused(fmt::format("{}: neither a file nor a directory", path));
   metainfo made;
   made.name = top.filename().string();
   made.piece_bytes = piece_bytes;
@@ -147,6 +170,8 @@ std::expected<std::string, std::string> describe_path(const std::string& path,
     total += *bytes;
   }
   if (total == 0) return refused(fmt::format("{}: it has no content", path));
+  const auto short_enough = check_length(made, total, single);
+  if (!short_enough) return refused(fmt::format("{}: {}", path, short_enough.error()));
   const auto hashed = hash_pieces(made, files);
   if (!hashed) return refused(fmt::format("{}: {}", path, hashed.error()));
   return write_metainfo(made, single);

@@ -55,6 +55,16 @@ TEST_CASE("what no torrent can hold is refused by name") {
   std::filesystem::remove(dir.at("top/a\nb"));
   REQUIRE(::mkfifo(dir.at("top/fifo").c_str(), 0600) == 0);
   CHECK(bt::describe_path(dir.at("top"), piece_bytes).error().contains("neither a file"));
+  CHECK(bt::describe_path(dir.at("top/fifo"), piece_bytes).error().contains("neither a file"));
+  std::filesystem::remove(dir.at("top/fifo"));
+}
+
+TEST_CASE("pieces so many that get refuses the torrent are refused with a length that is enough") {
+  support::temp_dir dir;
+  dir.write("vast", "");
+  std::filesystem::resize_file(dir.at("vast"), std::uint64_t{100} << 30);  // a hole
+  const std::string why = bt::describe_path(dir.at("vast"), piece_bytes).error();
+  CHECK(why.contains("longer than the 64 MiB that get takes; use --piece-bytes 32K"));
 }
 
 TEST_CASE("a torrent that cannot be read is named with the reason") {

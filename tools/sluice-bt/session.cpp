@@ -330,6 +330,15 @@ bool session::stalled_here() const {
   return !checker_->idle() || std::ranges::any_of(peers_, waits);
 }
 
+// Most blocks of the pool are leased, small ones counted as well. Shares that wait to be hashed may
+// be what holds them, though not many bytes wait.
+bool session::memory_runs_short() const {
+  const std::uint64_t block = knob_of(engine_, "sluice.memory.block_bytes");
+  const std::uint64_t blocks = knob_of(engine_, "sluice.memory.arena_bytes") / std::max(block, 1UL);
+  const auto leased = engine_.counters().get("sluice.memory.leases_in_use");
+  return leased && *leased > blocks / 4 * 3;
+}
+
 // Gives up when nothing has come for so long, or much and nothing that stayed: what peers send
 // again and again because it is wrong, or because they always go before a piece is whole, is no
 // progress. A disk that stalls is no fault of theirs, and is waited for longer.
@@ -344,12 +353,13 @@ task<void> session::watch() {
     co_await engine_.sleep_for(watch_time);
     if (ending_) co_return;
     const clock::time_point now = clock::now();
-    if (std::exchange(seen, stats_.received_bytes) != stats_.received_bytes) {
+    const bool nothing_came = std::exchange(seen, stats_.received_bytes) == stats_.received_bytes;
+    if (!nothing_came) {
       came = took = now;
     } else {
       (stalled_here() ? came : took) = now;
-      checker_->run_ready();
     }
+    if (nothing_came || memory_runs_short()) checker_->run_ready();
     const std::uint64_t here = picker_.blocks_here();
     if (here > most) {
       stayed = now;

@@ -114,6 +114,7 @@ class session {
   void fail_without_peers();
   sluice::task<void> watch();
   [[nodiscard]] bool stalled_here() const;
+  [[nodiscard]] bool memory_runs_short() const;
   void judge(std::uint32_t piece, piece_checker::verdict verdict);
   void blame(std::uint32_t piece, const std::vector<source_id>& senders);
   sluice::task<void> finish();

@@ -115,8 +115,9 @@ task<result<block_writer>> block_writer::open(file& into, block_writer_options o
     if (opened) direct.reset(static_cast<int>(*opened));
   }
   if (!file.writer.expired()) co_return fail(EBUSY, "open", "block_writer: there is one");
-  auto made = std::make_unique<state>(file, std::move(cached), std::move(direct), again,
-                                      limits_of(core.values().write, options));
+  write_limits limits = limits_of(core.values().write, options);
+  limits.depth = depth_within_workers(core, again.route, limits.depth);
+  auto made = std::make_unique<state>(file, std::move(cached), std::move(direct), again, limits);
   if (!made->claim) co_return fail(EBUSY, "open", "block_writer: a transfer has the file alone");
   // What goes through the page cache need not be aligned; both descriptors are one open file.
   const int refusal = set_direct(file, false);

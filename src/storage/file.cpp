@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <coroutine>
 #include <utility>
 
@@ -54,6 +55,17 @@ void transfer_claim::release() {
 
 op_route direct_route_of(int fd) {
   return kernel::direct_distrust(fd) != nullptr ? op_route::worker : op_route::automatic;
+}
+
+std::size_t depth_within_workers(engine_core& core, op_route route, std::size_t depth) {
+  const bool by_worker = route == op_route::worker || core.carrier().name() == "pool";
+  if (!by_worker) return depth;
+  return std::min<std::size_t>(depth, std::max<std::size_t>(core.values().pool.threads / 4, 1));
+}
+
+std::size_t write_depth(const file_state& state, std::size_t depth) {
+  if (!state.direct) return std::min(depth, copy_depth_max);
+  return depth_within_workers(state.core, state.direct_route, depth);
 }
 
 int set_direct(file_state& state, bool on) {

@@ -1,6 +1,7 @@
 // What an open file is to the engine.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -86,6 +87,18 @@ inline constexpr std::uint64_t written_by_loop_max = 512 << 10;
                                           std::uint64_t bytes) {
   return state.direct ? state.direct_route : write_route(in_memory, bytes);
 }
+
+// A page-cache write copies while the block is warm: few behind the receive keep it so. Those of
+// one file wait for each other (the inode's lock), each in a thread of its own.
+inline constexpr std::size_t copy_depth_max = 2;
+
+// How many writes of one file may be under way by that route where `depth` are wanted: where each
+// has a worker a quarter of them, so that a disk that hangs leaves some for others.
+[[nodiscard]] std::size_t depth_within_workers(engine_core& core, op_route route,
+                                               std::size_t depth);
+
+// How many writes of one transfer into the file may be under way where `depth` are wanted.
+[[nodiscard]] std::size_t write_depth(const file_state& state, std::size_t depth);
 
 // Where an op on the file begins: kind, descriptor and route set.
 [[nodiscard]] op_request on_file(const file_state& state, op_kind kind);

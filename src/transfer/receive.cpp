@@ -32,10 +32,6 @@ namespace sluice {
 
 namespace {
 
-// A page-cache write copies while the block is warm: few behind the receive keep it so. Those of
-// one file wait for each other (the inode's lock), each in a thread of its own.
-constexpr std::size_t copy_depth_max = 2;
-
 std::uint64_t rounded_up(std::uint64_t bytes, std::uint64_t unit) {
   return (bytes + unit - 1) / unit * unit;
 }
@@ -264,8 +260,7 @@ task<int> receive_blocks(receiving& r, write_window& window, std::span<const std
 std::size_t window_depth(const receiving& r) {
   const tuning::knob_values& values = r.into.core.values();
   const std::uint64_t blocks = r.options.length / values.memory.block_bytes + 1;
-  const std::size_t most = r.direct() ? values.receive.depth
-                                      : std::min<std::size_t>(values.receive.depth, copy_depth_max);
+  const std::size_t most = write_depth(r.into, values.receive.depth);
   return static_cast<std::size_t>(std::min<std::uint64_t>(blocks, most));
 }
 

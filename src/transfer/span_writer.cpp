@@ -64,8 +64,8 @@ task<result<void>> span_writer::write(lease block, std::span<const iovec> spans,
   if (s.refusal.code != 0) co_return std::unexpected(s.refusal);
   if (s.ended) co_return fail(EINVAL, "span_writer", "a write after the last part");
   if (!s.window) {
-    s.window = std::make_unique<write_window>(*s.file, s.file->core.values().receive.depth,
-                                              co_await this_scope{}, s.check);
+    const std::size_t depth = write_depth(*s.file, s.file->core.values().receive.depth);
+    s.window = std::make_unique<write_window>(*s.file, depth, co_await this_scope{}, s.check);
     s.so_far.first_byte = s.elapsed();
   }
   if (!s.window->has_room() && !co_await s.window->room())

@@ -1,5 +1,8 @@
 // A disk that answers nothing: transfers on other filesystems go on, the loop can be left at once,
 // and what the kernel still owns is waited for, not freed.
+#include <array>
+#include <cstring>
+
 #include "faults/disk.hpp"
 
 REGISTER_LISTENER("failure_count", 1, faults::failure_count);
@@ -13,23 +16,32 @@ using support::request_kind;
 namespace code = sluice::code;
 using steady = std::chrono::steady_clock;
 
+// How the body comes: as one of known length, or in pieces that the caller writes.
+enum class body_kind : std::uint8_t { whole, chunked };
+
+// Of each upload: more blocks than any engine here has threads.
+constexpr std::uint64_t sent_bytes = 40 * block_bytes + 321;
+
 // One upload to a disk that hangs in the middle, on an engine that also serves another filesystem.
-// A hung transfer holds a worker for each of its writes: they are fewer than the workers.
+// A hung transfer holds a worker for each of its writes: by default they are fewer than the
+// workers.
 class hung_upload {
  public:
-  hung_upload(support::fault_fs& disk, const way& how, request_kind kind, std::uint64_t ordinal)
+  hung_upload(support::fault_fs& disk, const way& how, request_kind kind, std::uint64_t ordinal,
+              body_kind body = body_kind::whole)
       : disk_(disk),
         healthy_(conformance::temp_dir_in(std::filesystem::current_path().string())),
-        sent_(support::pattern(1, 0, upload_bytes)),
+        sent_(support::pattern(1, 0, sent_bytes)),
         world_(conformance::setting{name(how), how.backend, disk.mount_point(), true, ""},
                {{"sluice.memory.block_bytes", "64K"},
                 {"sluice.receive.path", how.path},
-                {"sluice.receive.depth", "3"},
+                {"sluice.memory.arena_bytes", "8M"},
+                {"sluice.pool.threads", "16"},  // as it comes; engines of tests have fewer
                 {"sluice.storage.preallocate", how.preallocate},
                 {"sluice.commit.solo_max", how.shares ? "0" : "1"}}) {
     disk_.orders().reset();
     disk_.orders().of(kind).stop_at = ordinal;
-    hung_ = begin(world_.folder().path());
+    hung_ = begin(world_.folder().path(), body);
     world_.until([&] { return disk_.has_stopped(0ms); });
   }
   hung_upload(const hung_upload&) = delete;
@@ -43,7 +55,7 @@ class hung_upload {
 
   // Whether a durable upload to the other filesystem is carried out meanwhile.
   bool others_go_on() {
-    const auto other = begin(healthy_->path());
+    const auto other = begin(healthy_->path(), body_kind::whole);
     world_.until([&other] { return other->has_ended; }, 20s);
     const bool whole =
         other->told.outcome.has_value() && other->told.published.has_value() &&
@@ -75,22 +87,48 @@ class hung_upload {
     sluice::task_handle handle;
   };
 
-  std::shared_ptr<upload_state> begin(const std::filesystem::path& folder) {
-    conformance::stream_pair ends = conformance::stream_pair::tcp();
-    peers_.push_back(std::make_unique<conformance::peer>(
-        ends.take_theirs(), [this](int fd) { conformance::send_all(fd, sent_); }));
-    conformance::upload_request request{folder, "body", {}};
-    request.body.length = upload_bytes;
-    request.wanted = sluice::durability::durable;
+  std::shared_ptr<upload_state> begin(const std::filesystem::path& folder, body_kind body) {
     auto begun = std::make_shared<upload_state>();
     begun->handle = world_.engine().start(
-        conformance::receive_upload(world_.engine(),
-                                    conformance::adopt(world_.engine(), ends.take_ours()), request),
-        [begun](uploaded u) {
+        body == body_kind::chunked ? write_chunks(folder) : receive(folder), [begun](uploaded u) {
           begun->told = std::move(u);
           begun->has_ended = true;
         });
     return begun;
+  }
+
+  sluice::task<uploaded> receive(const std::filesystem::path& folder) {
+    conformance::stream_pair ends = conformance::stream_pair::tcp();
+    peers_.push_back(std::make_unique<conformance::peer>(
+        ends.take_theirs(), [this](int fd) { conformance::send_all(fd, sent_); }));
+    conformance::upload_request request{folder, "body", {}};
+    request.body.length = sent_bytes;
+    request.wanted = sluice::durability::durable;
+    return conformance::receive_upload(
+        world_.engine(), conformance::adopt(world_.engine(), ends.take_ours()), request);
+  }
+
+  sluice::task<uploaded> write_chunks(std::filesystem::path folder) {
+    uploaded u;
+    sluice::engine& e = world_.engine();
+    sluice::result<sluice::directory> in = co_await sluice::directory::open(e, folder.string());
+    if (!in) co_return u;
+    sluice::result<sluice::file> into = co_await in->create();
+    if (!into) co_return u;
+    sluice::span_writer writer(e, *into);
+    for (std::size_t at = 0; at < sent_.size(); at += block_bytes) {
+      sluice::lease_await leasing = e.acquire_block();
+      sluice::result<sluice::lease> block = co_await leasing;
+      if (!block) co_return u;
+      const std::size_t bytes = std::min<std::size_t>(block_bytes, sent_.size() - at);
+      std::memcpy(block->data(), sent_.data() + at, bytes);
+      const std::array<iovec, 1> spans{iovec{block->data(), bytes}};
+      const sluice::result<void> begun = co_await writer.write(std::move(*block), spans);
+      if (!begun) co_return u;
+    }
+    u.outcome = co_await writer.finish();
+    if (u.outcome) u.published = co_await sluice::publish(*into, *in, "body");
+    co_return u;
   }
 
   sluice::task<int> write_one(std::string at) {
@@ -144,6 +182,21 @@ TEST_CASE(
     upload.world().until([&] { return upload.has_ended(); });
     CHECK(upload.outcome().outcome.has_value());
     CHECK(upload.outcome().published.has_value());
+  });
+}
+
+TEST_CASE("transfers on another filesystem go on while a body in pieces hangs") {
+  on_fault_fs({}, [](support::fault_fs& disk) {
+    for (const way& how : every_way({"copy"})) {
+      if (how.preallocate == "off") continue;
+      CAPTURE(name(how));
+      hung_upload upload(disk, how, request_kind::write, 3, body_kind::chunked);
+      CHECK(upload.others_go_on());
+      CHECK_FALSE(upload.has_ended());
+      disk.resume();
+      upload.world().until([&] { return upload.has_ended(); });
+      CHECK(upload.outcome().published.has_value());
+    }
   });
 }
 

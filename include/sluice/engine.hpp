@@ -181,14 +181,16 @@ class SLUICE_API engine {
   //   a.on_suspect([&b](std::uint64_t device) {
   //     b.post([&b, device] { b.add_suspect(device); });
   //   });
-  // A sync of another engine that says yes before that one has heard is believed.
+  // A sync of another engine that says yes before that one has heard is believed. And syncs of one
+  // directory take turns within an engine only: on ext4 without a journal, that of another engine
+  // may say yes while the first is still writing the block that both have changed.
   // Called on the engine's thread, before those who waited for the sync are told, until another one
   // is set or the engine is destroyed. Must not wait, throw, nor call this engine but for post and
   // stop.
   void on_suspect(suspect_callback told);
   // As if a sync of this engine had failed on that filesystem: refused as after one of its own
-  // (sluice.commit.on_failure), and durable publishes and directory::sync that are under way
-  // there, or whose directory was opened before, are code::durability_unknown. The callback of
+  // (sluice.commit.on_failure), and commits, durable publishes and directory::sync that are under
+  // way there, or whose directory was opened before, are code::durability_unknown. The callback of
   // on_suspect is not called.
   void add_suspect(std::uint64_t device);
   [[nodiscard]] counter_snapshot counters() const;      // any thread

@@ -74,7 +74,8 @@ class SLUICE_API file {
   // is under way, a write, a transfer, the blocks of a block_writer (which has a commit of its
   // own), it may cover any part and says nothing: what it is to cover is awaited before. A failure
   // is final: code::durability_unknown now and at every later commit of this file, because the
-  // kernel may have dropped the pages (kernel-notes/failed_sync_is_told_once.md).
+  // kernel may have dropped the pages (kernel-notes/failed_sync_is_told_once.md). So is another
+  // failed sync of that filesystem meanwhile, of this engine or told by engine::add_suspect.
   // code::engine_failed after a failed sync with sluice.commit.on_failure=fail_engine. A cancel
   // before the sync began is ECANCELED, after that it waits for the sync.
   [[nodiscard]] task<result<void>> commit();
@@ -172,13 +173,19 @@ struct publish_options {
 // of a few (sluice.commit.solo_max) has one worker do all of it, and a cancel comes too late once
 // that began. `last_name` is one path component. On failure the name is as it was;
 // code::durability_unknown says that a sync failed: of the data, and the name is as it was, or of
-// the directory, and the file has the name for now. From then on code::filesystem_suspect is the
-// answer on that filesystem, until engine::clear_suspects; or code::engine_failed
+// the directory, and the file has the name for now. Or another sync of that filesystem failed
+// meanwhile, of this engine or told by engine::add_suspect: while the data was synced in a lane,
+// and the name is as it was, else the file may have it. From then on code::filesystem_suspect is
+// the answer on that filesystem, until engine::clear_suspects; or code::engine_failed
 // (sluice.commit.on_failure=fail_engine). EBUSY, and nothing is done: a transfer has the file alone
 // (a receive, a copy into it, a direct send), a block_writer of it has bytes that are not stored,
 // or has failed and is still there, or it is being published already. Such transfers are EBUSY in
 // turn until the publish has ended; a write or a truncation under way is the caller's to await, and
 // to begin none, nor post a block.
+// Durable is what the filesystem makes of these syncs. ext4 needs its journal for that: without one
+// (mkfs.ext4 -O ^has_journal) the sync of a directory does not write the link count of a file that
+// was made without a name, and what a replaced file had is used again before the directory says so;
+// after a power cut and e2fsck, files that were called durable are gone or partial.
 [[nodiscard]] SLUICE_API task<result<void>> publish(file& of, directory& in, std::string last_name,
                                                     publish_options options = {});
 

@@ -9,6 +9,7 @@
 //   response, failure, exchange: the answer
 //   path_locks: one change of a name at a time; pace: who is too slow
 //   metrics, tally: what is counted; log: what is said; control: the control socket
+//   journal: whether the disk keeps its word
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -16,14 +17,17 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "journal.hpp"
 #include "log.hpp"
 #include "server.hpp"
+#include "settings.hpp"
 #include "sluice/knobs.hpp"
 
 namespace {
@@ -140,6 +144,10 @@ int serve(const command_line& given, const sluice::knobs& knobs) {
   } catch (const std::system_error& refused) {
     sluiced::say(sluiced::explain_thread(refused).text);
     return status_failed;
+  }
+  if (sluiced::settings_from(knobs).durability == sluice::durability::durable) {
+    const std::optional<std::string> doubt = sluiced::durability_doubt(given.server.root);
+    if (doubt) sluiced::say(*doubt);
   }
   sluiced::print_line(stdout, fmt::format("listening on {}", *address));
   server.run();

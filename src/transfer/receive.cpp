@@ -195,18 +195,19 @@ void pass_dropper(receiving& r, std::uint64_t given) {
 task<int> receive_edge(receiving& r, std::span<std::byte> edge,
                        std::span<const std::byte>& prefix) {
   const tuning::receive_knobs& knobs = r.into.core.values().receive;
-  const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+  op_pace sender({knobs.timeout_ms, knobs.rate_min_bytes});
   const std::span<const std::byte> known = take(prefix, edge.size());
   std::ranges::copy(known, edge.begin());
   r.received += known.size();
   r.so_far.copied_bytes += known.size();
   for (std::size_t filled = known.size(); filled < edge.size();) {
     const op_request wanted = receive_request(r, edge.data() + filled, edge.size() - filled);
-    op_await recv(r.into.core.loop(), wanted, watch.interval());
+    sender.begins(kernel::now_ns());
+    op_await recv(r.into.core.loop(), wanted, sender.interval());
     const result<std::size_t> got = co_await recv;
     filled += recv.moved();
     const int failure =
-        received_verdict(r, watch, got, recv, filled == edge.size(), holding::nothing);
+        received_verdict(r, sender, got, recv, filled == edge.size(), holding::nothing);
     if (failure != 0) co_return failure;
   }
   co_return 0;
@@ -216,7 +217,7 @@ task<int> receive_edge(receiving& r, std::span<std::byte> edge,
 // coroutine frame for all blocks: nothing is allocated per block.
 task<int> receive_blocks(receiving& r, write_window& window, std::span<const std::byte>& prefix) {
   const tuning::receive_knobs& knobs = r.into.core.values().receive;
-  const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+  op_pace sender({knobs.timeout_ms, knobs.rate_min_bytes});
   buffer_class& blocks = r.into.core.blocks();
   if (r.options.length == 0) window.end_empty_body();
   const std::uint64_t end = r.parts.head + r.parts.body;
@@ -227,12 +228,14 @@ task<int> receive_blocks(receiving& r, write_window& window, std::span<const std
       // While blocks are scarce one is taken only for bytes that are there, or the slow would keep
       // them from the fast.
       if (p.own > 0 && blocks.scarce()) {
-        op_await readable = r.from.wait_readable(watch.interval());
+        sender.begins(kernel::now_ns());
+        op_await readable = r.from.wait_readable(sender.interval());
         const result<std::size_t> ready = co_await readable;
+        sender.waited(kernel::now_ns());
         count_op(r.so_far, readable.awaited());
         if (!ready) co_return ready.error().code;
       }
-      lease_await leasing(blocks, r.into.core.loop(), watch.lease_timeout());
+      lease_await leasing(blocks, r.into.core.loop(), sender.lease_timeout());
       result<lease> leased = co_await leasing;
       if (!leased) co_return leased.error().code == ETIMEDOUT ? ENOBUFS : leased.error().code;
       block = std::move(*leased);
@@ -240,12 +243,13 @@ task<int> receive_blocks(receiving& r, write_window& window, std::span<const std
     copy_prefix(r, block, p);
     r.received += p.prefix.size();
     for (std::size_t filled = 0; filled < p.own;) {
+      sender.begins(kernel::now_ns());
       op_await recv(r.into.core.loop(),
                     receive_request(r, block.data() + p.at + filled, p.own - filled),
-                    watch.interval());
+                    sender.interval());
       const result<std::size_t> got = co_await recv;
       filled += recv.moved();
-      const int failure = received_verdict(r, watch, got, recv, filled == p.own, holding::block);
+      const int failure = received_verdict(r, sender, got, recv, filled == p.own, holding::block);
       if (failure != 0) co_return failure;
     }
     if (!window.has_room() && !co_await window.room()) co_return ECANCELED;
@@ -368,18 +372,18 @@ op_request receive_request(const receiving& r, std::byte* into, std::size_t byte
   return request;
 }
 
-int received_verdict(receiving& r, const stall_watch& watch, const result<std::size_t>& got,
+int received_verdict(receiving& r, op_pace& sender, const result<std::size_t>& got,
                      const op_await& recv, bool filled, holding held) {
   const std::uint64_t bytes = recv.moved();
   count_op(r.so_far, recv.awaited());
   r.received += bytes;
   if (r.so_far.first_byte.count() == 0 && bytes > 0) r.so_far.first_byte = r.elapsed();
-  if (filled) return 0;
-  if (got) return kernel::was_reset(r.from.fd()) ? ECONNRESET : code::end_of_stream;
-  if (got.error().code != ETIMEDOUT) return got.error().code;
+  if (!filled && got) return kernel::was_reset(r.from.fd()) ? ECONNRESET : code::end_of_stream;
+  if (!filled && got.error().code != ETIMEDOUT) return got.error().code;
+  if (r.left() == 0) return 0;
   const bool wanted = held == holding::block && r.into.core.blocks().wanted();
-  const int slow = watch.verdict(bytes, wanted);
-  if (slow == 0) ++r.so_far.short_ops;
+  const int slow = sender.ended(bytes, !filled, wanted, kernel::now_ns());
+  if (!filled && slow == 0) ++r.so_far.short_ops;
   return slow;
 }
 

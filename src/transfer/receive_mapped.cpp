@@ -25,7 +25,7 @@ std::size_t window_bytes(const receiving& r) {
 // One coroutine frame for all windows.
 task<int> fill_windows(receiving& r) {
   const tuning::receive_knobs& knobs = r.into.core.values().receive;
-  const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+  op_pace sender({knobs.timeout_ms, knobs.rate_min_bytes});
   while (r.left() > 0) {
     result<kernel::file_map> window =
         kernel::file_map::make(r.into.fd.get(), r.next_offset(), window_bytes(r));
@@ -33,10 +33,11 @@ task<int> fill_windows(receiving& r) {
     const std::size_t bytes = window->bytes();
     for (std::size_t filled = 0; filled < bytes;) {
       const op_request wanted = receive_request(r, window->data() + filled, bytes - filled);
-      op_await recv(r.into.core.loop(), wanted, watch.interval());
+      sender.begins(kernel::now_ns());
+      op_await recv(r.into.core.loop(), wanted, sender.interval());
       const result<std::size_t> got = co_await recv;
       filled += recv.moved();
-      const int failure = received_verdict(r, watch, got, recv, filled == bytes, holding::nothing);
+      const int failure = received_verdict(r, sender, got, recv, filled == bytes, holding::nothing);
       if (failure != 0) co_return failure == EFAULT ? EIO : failure;
     }
   }

@@ -12,7 +12,7 @@
 namespace sluice {
 
 class page_dropper;
-class stall_watch;
+class op_pace;
 
 struct receiving {
   stream& from;
@@ -43,9 +43,8 @@ struct receiving {
 // it ends. `filled`: it moved all that was asked for. Who holds a block that others wait for has
 // less time.
 enum class holding : std::uint8_t { nothing, block };
-[[nodiscard]] int received_verdict(receiving& r, const stall_watch& watch,
-                                   const result<std::size_t>& got, const op_await& recv,
-                                   bool filled, holding held);
+[[nodiscard]] int received_verdict(receiving& r, op_pace& sender, const result<std::size_t>& got,
+                                   const op_await& recv, bool filled, holding held);
 
 // Writes the prefix through the page cache. 0, or why it failed.
 [[nodiscard]] task<int> write_prefix(receiving& r);

@@ -117,30 +117,28 @@ op_request message_request(const sending& s, outgoing& call, std::span<const std
 }
 
 // What a plain send means for the transfer: 0 go on, else why it ends. `block_wanted`: others wait
-// for the block that it sends from.
-int sent_plainly(sending& s, const stall_watch& watch, const op_await& send,
-                 const result<std::size_t>& sent, std::span<const std::byte>& payload,
-                 bool block_wanted) {
+// for the block that it sends from. `then`: what comes when the head and the payload are gone.
+int sent_plainly(sending& s, op_pace& taker, const op_await& send, const result<std::size_t>& sent,
+                 std::span<const std::byte>& payload, bool block_wanted, follows then) {
   count_op(s.so_far, send.awaited());
   const auto of_head =
       static_cast<std::size_t>(std::min<std::uint64_t>(send.moved(), s.head.size()));
   s.head = s.head.subspan(of_head);
   payload = payload.subspan(static_cast<std::size_t>(send.moved()) - of_head);
-  if (sent) return 0;
-  const int failure = sent.error().code == ETIMEDOUT ? watch.verdict(send.moved(), block_wanted)
-                                                     : sent.error().code;
-  if (failure == 0) ++s.so_far.short_ops;
+  if (!sent && sent.error().code != ETIMEDOUT) return sent.error().code;
+  if (s.head.empty() && payload.empty() && then == follows::nothing) return 0;
+  const int failure = taker.ended(send.moved(), !sent, block_wanted, kernel::now_ns());
+  if (!sent && failure == 0) ++s.so_far.short_ops;
   return failure;
 }
 
 // What is left of the head, and blocks as they come. One coroutine frame for all of them.
-task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window,
-                      const stall_watch& watch) {
+task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window, op_pace& taker) {
   while (!blocks.finished() || !s.head.empty()) {
     std::span<const std::byte> payload;
     if (!blocks.finished()) {
       if (blocks.needs_lease()) {
-        lease_await leasing(s.from.core.blocks(), s.from.core.loop(), watch.lease_timeout());
+        lease_await leasing(s.from.core.blocks(), s.from.core.loop(), taker.lease_timeout());
         result<lease> leased = co_await leasing;
         if (!leased) co_return leased.error().code == ETIMEDOUT ? ENOBUFS : leased.error().code;
         blocks.begin(std::move(*leased));
@@ -165,22 +163,24 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window,
       if (!without_copy || !s.head.empty()) {
         outgoing call;
         const auto now = without_copy ? std::span<const std::byte>() : payload;
+        taker.begins(kernel::now_ns());
         op_await send(s.from.core.loop(),
                       message_request(s, call, now, without_copy ? follows::more : then),
-                      watch.interval());
+                      taker.interval());
         const result<std::size_t> sent = co_await send;
         const bool wanted = s.from.core.blocks().wanted();
-        const int failure = sent_plainly(s, watch, send, sent, payload, wanted);
+        const int failure = sent_plainly(s, taker, send, sent, payload, wanted, then);
         if (failure != 0) co_return failure;
         continue;
       }
       while (!window.has_room()) {
-        const int failure = window.noticed(co_await window.notice(watch.interval()));
+        const int failure = window.noticed(co_await window.notice(taker.interval()));
         if (failure != 0) co_return failure;
       }
-      window.send(blocks.share(), payload, then, watch.interval());
+      taker.begins(kernel::now_ns());
+      window.send(blocks.share(), payload, then, taker.interval());
       while (window.is_sending()) co_await window.sent();
-      const int failure = window.verdict(watch, s.from.core.blocks().wanted());
+      const int failure = window.verdict(taker, s.from.core.blocks().wanted(), then);
       if (failure != 0) co_return failure;
       payload = payload.subspan(window.moved());
       if (!payload.empty() && window.moved() > 0) ++s.so_far.short_ops;
@@ -194,7 +194,7 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window,
 
 task<int> send_leased(sending& s) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
-  const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+  op_pace taker({knobs.timeout_ms, knobs.rate_min_bytes});
   scope* const task_scope = co_await this_scope{};
   const std::uint32_t flags = s.cache == cache_policy::dontcache ? kernel::dontcache_flag : 0;
   read_ahead blocks(s.from, {s.options.offset, s.options.length, s.unit, flags}, depth_of(s),
@@ -203,10 +203,10 @@ task<int> send_leased(sending& s) {
   if (s.cache == cache_policy::drop_behind) s.dropper = &dropper;
   zero_copy_window window(s.to, s.zero_copy ? knobs.zero_copy_depth : 0, task_scope,
                           is_zero_copy_forced(s) ? code::path_unavailable : 0);
-  int failure = co_await send_blocks(s, blocks, window, watch);
+  int failure = co_await send_blocks(s, blocks, window, taker);
   s.so_far.last_byte = s.elapsed();
   co_await blocks.drained();
-  failure = co_await window.finished(failure, watch);
+  failure = co_await window.finished(failure, taker.interval());
   if (failure == code::path_unavailable)
     s.where = "this socket or kernel knows no sends without a copy";
   if (s.dropper != nullptr) (void)co_await dropper.finished(s.next_offset());
@@ -262,13 +262,14 @@ int change_of(const sending& s) {
 
 task<int> send_message(sending& s, std::span<const std::byte> payload) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
-  const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+  op_pace taker({knobs.timeout_ms, knobs.rate_min_bytes});
   while (!s.head.empty() || !payload.empty()) {
     outgoing call;
+    taker.begins(kernel::now_ns());
     op_await send(s.from.core.loop(), message_request(s, call, payload, follows::nothing),
-                  watch.interval());
+                  taker.interval());
     const result<std::size_t> sent = co_await send;
-    const int failure = sent_plainly(s, watch, send, sent, payload, false);
+    const int failure = sent_plainly(s, taker, send, sent, payload, false, follows::nothing);
     if (failure != 0) co_return failure;
   }
   co_return 0;

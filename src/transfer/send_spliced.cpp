@@ -154,15 +154,16 @@ op_request out_of_pipe_request(const sending& s, const kernel::pipe& from, std::
 
 task<int> send_head(sending& s) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
-  const stall_watch watch({knobs.timeout_ms, knobs.rate_min_bytes});
+  op_pace taker({knobs.timeout_ms, knobs.rate_min_bytes});
   while (!s.head.empty()) {
-    op_await send(s.from.core.loop(), head_request(s), watch.interval());
+    taker.begins(kernel::now_ns());
+    op_await send(s.from.core.loop(), head_request(s), taker.interval());
     const result<std::size_t> sent = co_await send;
     count_op(s.so_far, send.awaited());
     s.head = s.head.subspan(static_cast<std::size_t>(send.moved()));
     if (sent) continue;
-    const int failure =
-        sent.error().code == ETIMEDOUT ? watch.verdict(send.moved(), false) : sent.error().code;
+    if (sent.error().code != ETIMEDOUT) co_return sent.error().code;
+    const int failure = taker.ended(send.moved(), true, false, kernel::now_ns());
     if (failure != 0) co_return failure;
     ++s.so_far.short_ops;
   }

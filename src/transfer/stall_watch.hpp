@@ -1,5 +1,6 @@
-// When a peer is too silent or too slow. Each receive or send gets one interval; one that runs out
-// with enough progress is simply continued.
+// When a peer is too silent or too slow. Silence is judged by the operation, and a minimum rate by
+// the interval, over however many operations it took: an operation that runs out with enough
+// progress is simply continued.
 #pragma once
 
 #include <cerrno>
@@ -44,6 +45,41 @@ class stall_watch {
  private:
   static constexpr std::chrono::nanoseconds default_interval = std::chrono::seconds(30);
   stall_limits limits_;
+};
+
+// For transfers whose operations wait for the peer themselves, one after the other: adds up what
+// they moved and how long they took. Time between them is ours, and not the peer's. Worked example:
+// an interval of 30 s and blocks of 256 KiB, each of which takes the peer 2 s: judged are 15 blocks
+// at a time.
+class op_pace {
+ public:
+  explicit op_pace(const stall_limits& limits) : watch_(limits) {}
+
+  // The timeout for the next operation; zero: none.
+  [[nodiscard]] std::chrono::nanoseconds interval() const { return watch_.interval(); }
+  [[nodiscard]] std::chrono::nanoseconds lease_timeout() const { return watch_.lease_timeout(); }
+  void begins(std::int64_t now_ns) { begun_ns_ = now_ns; }
+  // A wait for the peer that moves nothing by itself has ended in time.
+  void waited(std::int64_t now_ns) { spent_ns_ += now_ns - begun_ns_; }
+  // An operation has ended that moved `bytes`, and more is to come: 0 go on, ETIMEDOUT or
+  // code::too_slow. `ran_out`: its time did. `block_wanted`: others wait for the block that the
+  // peer has not filled, or emptied, in all that time.
+  [[nodiscard]] int ended(std::uint64_t bytes, bool ran_out, bool block_wanted,
+                          std::int64_t now_ns) {
+    waited(now_ns);
+    bytes_ += bytes;
+    if (ran_out && (bytes == 0 || block_wanted)) return watch_.verdict(bytes, block_wanted);
+    const bool is_over = interval().count() != 0 && spent_ns_ >= interval().count();
+    if (!ran_out && !is_over) return 0;
+    spent_ns_ = 0;
+    return watch_.verdict(std::exchange(bytes_, 0), false);
+  }
+
+ private:
+  const stall_watch watch_;
+  std::int64_t begun_ns_ = 0;  // of the operation
+  std::int64_t spent_ns_ = 0;  // of the interval, by operations
+  std::uint64_t bytes_ = 0;    // moved in it
 };
 
 // The same for transfers that wait for a descriptor and then try, in steps too small to be timed

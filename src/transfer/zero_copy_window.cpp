@@ -109,19 +109,20 @@ void zero_copy_window::give_up() {
   counters_.zero_copy_given_up.add();
 }
 
-int zero_copy_window::verdict(const stall_watch& watch, bool block_wanted) {
+int zero_copy_window::verdict(op_pace& taker, bool block_wanted, follows then) {
   if (outcome_ == 0 && wanted_ > 0) return EIO;  // takes nothing and gives no reason
   if (outcome_ > 0) moved_ = static_cast<std::size_t>(outcome_);
-  if (moved_ == wanted_) return 0;
+  if (moved_ == wanted_ && then == follows::nothing) return 0;
   if (says_cannot(outcome_)) {
     give_up();
     return refused_;
   }
   if (outcome_ < 0 && outcome_ != -ETIMEDOUT) return static_cast<int>(-outcome_);
   // Cut short: by its deadline, or by a cancel, which the next send is told of.
-  const std::int64_t elapsed_ns = kernel::now_ns() - begun_ns_;
-  const bool is_late = watch.interval().count() > 0 && elapsed_ns >= watch.interval().count();
-  return is_late ? watch.verdict(moved_, block_wanted) : 0;
+  const std::int64_t now_ns = kernel::now_ns();
+  const std::int64_t interval_ns = taker.interval().count();
+  const bool is_late = interval_ns > 0 && now_ns - begun_ns_ >= interval_ns;
+  return taker.ended(moved_, is_late && moved_ < wanted_, block_wanted, now_ns);
 }
 
 int zero_copy_window::noticed(bool came) const {
@@ -129,9 +130,9 @@ int zero_copy_window::noticed(bool came) const {
   return progress_.timed_out() ? ETIMEDOUT : ECANCELED;
 }
 
-task<int> zero_copy_window::finished(int failure, const stall_watch& watch) {
+task<int> zero_copy_window::finished(int failure, std::chrono::nanoseconds interval) {
   while (free_.size() < depth_ && !is_past_waiting(failure)) {
-    const int waited = noticed(co_await notice(watch.interval()));
+    const int waited = noticed(co_await notice(interval));
     if (failure == 0 || waited == ECANCELED) failure = waited;
     if (waited != 0) break;
   }

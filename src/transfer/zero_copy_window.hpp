@@ -49,7 +49,7 @@ class zero_copy_window {
   }
   // Of the last send: how many bytes the socket took, and why the transfer ends, or 0.
   [[nodiscard]] std::size_t moved() const { return moved_; }
-  [[nodiscard]] int verdict(const stall_watch& watch, bool block_wanted);
+  [[nodiscard]] int verdict(op_pace& taker, bool block_wanted, follows then);
 
   // Until a notice has come; zero: no limit. Then what noticed() makes of it.
   [[nodiscard]] waiter::wait_await notice(std::chrono::nanoseconds timeout) {
@@ -59,9 +59,9 @@ class zero_copy_window {
   [[nodiscard]] int noticed(bool came) const;
 
   // Waits for every notice, in the end by a reset of the connection: at once when the transfer has
-  // failed for the peer's sake or was cancelled, else after an interval without any. `failure` as
+  // failed for the peer's sake or was cancelled, else after `interval` without any. `failure` as
   // it was, or why it came to that.
-  [[nodiscard]] task<int> finished(int failure, const stall_watch& watch);
+  [[nodiscard]] task<int> finished(int failure, std::chrono::nanoseconds interval);
 
   [[nodiscard]] std::uint64_t zero_copy_bytes() const { return zero_copy_bytes_; }
   // Sends as the kernel was given them, those whose memory it still has not included.

@@ -693,3 +693,31 @@ TEST_CASE("one transfer at a time has a file object, others are told EBUSY and d
     }
   }
 }
+
+TEST_CASE("a minimum rate above a block per interval is judged over many blocks") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.receive.timeout_ms", "200"}, {"sluice.receive.rate_min_bytes", "8M"}});
+    const std::vector<std::byte> body = pattern(40, 0, 16 * block);
+    std::vector<std::string> paths = paths_of(on);
+    paths.emplace_back("mapped");
+    for (const std::string& path : paths) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.receive.path", path).has_value());
+      // A block in about 80 ms.
+      const uploaded slow = run_failing(w, of_length(body.size()), [&body](int fd) {
+        for (std::size_t at = 0; at < body.size(); at += 65'536) {
+          if (!send_all(fd, std::span(body).subspan(at, 65'536))) return;
+          std::this_thread::sleep_for(20ms);
+        }
+      });
+      REQUIRE(!slow.outcome.has_value());
+      CHECK(slow.outcome.error().code == code::too_slow);
+      const uploaded fast =
+          upload_from(w, of_length(body.size()), [&body](int fd) { send_all(fd, body); });
+      REQUIRE(fast.outcome.has_value());
+      CHECK(same_bytes(content_of(w.at("body")), body));
+      std::filesystem::remove(w.at("body"));
+    }
+  }
+}

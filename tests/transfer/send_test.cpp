@@ -654,3 +654,52 @@ TEST_CASE("a descriptor that came with O_DIRECT is sent like others, wherever th
     }
   }
 }
+
+namespace {
+
+// As send_range, with small socket buffers, so that the sender sees how fast the peer takes. The
+// peer takes so many bytes at a time, and pauses, until the send has ended.
+sent send_throttled(world& w, const sluice::send_options& options, int send_buffer,
+                    std::size_t bytes, std::chrono::milliseconds pause) {
+  stream_pair ends = stream_pair::tcp();
+  constexpr int receive_buffer = 16 * 1024;
+  ::setsockopt(ends.ours(), SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
+  ::setsockopt(ends.theirs(), SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+  sent s;
+  std::atomic<bool> over{false};
+  peer taker(ends.take_theirs(), [&s, &over, bytes, pause](int fd) {
+    std::vector<std::byte> piece(bytes);
+    while (true) {
+      const std::size_t got = support::recv_all(fd, piece);
+      s.arrived.insert(s.arrived.end(), piece.begin(),
+                       piece.begin() + static_cast<std::ptrdiff_t>(got));
+      if (got < bytes) return;
+      if (!over) std::this_thread::sleep_for(pause);
+    }
+  });
+  s.outcome = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()), w.folder().path(),
+                               "source", options));
+  over = true;
+  taker.join(w);
+  w.settle();
+  return s;
+}
+
+}  // namespace
+
+TEST_CASE("a minimum rate above a block per interval is judged over many blocks that are sent") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.timeout_ms", "300"}, {"sluice.send.rate_min_bytes", "16M"}});
+    make_file(w.at("source"), pattern(40, 0, 16 * block));
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      const sent slow = send_throttled(w, range(0, 16 * block), 32 * 1024, 65'536, 20ms);
+      REQUIRE(!slow.outcome.has_value());
+      CHECK(slow.outcome.error().code == code::too_slow);
+      const sent fast = send_range(w, range(0, 16 * block), take_all);
+      CHECK(fast.outcome.has_value());
+    }
+  }
+}

@@ -1,11 +1,11 @@
-#include "transfer/stall_watch.hpp"
-
 #include <doctest/doctest.h>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <limits>
+
+#include "transfer/stall_watch.hpp"
 
 namespace {
 
@@ -53,6 +53,28 @@ TEST_CASE("silence is ETIMEDOUT, too little is too slow, enough goes on") {
 constexpr std::int64_t second_ns = 1'000'000'000;
 const result<std::size_t> ready = 4;
 const result<std::size_t> ran_out = fail(ETIMEDOUT, "poll");
+
+TEST_CASE("operations are judged together, once per interval of the time they took") {
+  op_pace p({5000, 100});
+  p.begins(0);
+  CHECK(p.ended(300, false, false, 3 * second_ns) == 0);
+  p.begins(60 * second_ns);  // what was between them is ours
+  CHECK(p.ended(200, false, false, 62 * second_ns) == 0);
+  p.begins(62 * second_ns);
+  p.waited(66 * second_ns);
+  p.begins(66 * second_ns);
+  CHECK(p.ended(499, false, false, 67 * second_ns) == code::too_slow);
+}
+
+TEST_CASE("an operation that runs out is silence, or too slow for those who wait, or goes on") {
+  op_pace p({5000, 0});
+  p.begins(0);
+  CHECK(p.ended(1, true, false, 5 * second_ns) == 0);
+  p.begins(0);
+  CHECK(p.ended(1, true, true, 5 * second_ns) == code::too_slow);
+  p.begins(0);
+  CHECK(p.ended(0, true, false, 5 * second_ns) == ETIMEDOUT);
+}
 
 TEST_CASE("a wait that runs out is forgiven when the next try moves something") {
   pace p({5000, 0}, 0);

@@ -3,6 +3,7 @@
 
 #include <sys/socket.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -32,6 +33,10 @@ void set_no_delay(int fd);
 // socket never passes (kernel-notes/splice_stops_at_urgent_data.md). False where it cannot be
 // asked.
 [[nodiscard]] bool at_urgent_mark(int fd);
+
+// What was sent and the peer has not acknowledged, or not taken from an AF_UNIX socket. 0 when it
+// cannot be asked.
+[[nodiscard]] std::size_t unacknowledged_bytes(int fd);
 
 // Whether both ends of a TCP connection have the same address: the peer is on this machine, where
 // whatever is sent without a copy is copied after all. False when it cannot be asked.

@@ -91,6 +91,12 @@ class direction {
   [[nodiscard]] op_request splice_request(int from, int to, std::uint64_t bytes,
                                           bool to_own_pipe) const;
   [[nodiscard]] std::chrono::nanoseconds patience() const;
+  [[nodiscard]] bool is_left_to_back() const;
+  [[nodiscard]] bool tried_in_vain() const {
+    return in_vain_ns_ - both_.moved_ns >= both_.limit_ns();
+  }
+  [[nodiscard]] bool is_stuck() const;
+  void judge_silence();
   void taken(result<pipe_lease> got);
   void taken(result<lease> got);
   void answered(const result<std::size_t>& got);
@@ -121,6 +127,8 @@ class direction {
   lease block_;
   std::span<const std::byte> bytes_;  // in the block, or handed in by the caller
   std::int64_t blocked_ns_ = 0;       // since when the sink has taken nothing
+  std::int64_t in_vain_ns_ = 0;       // the last try at the end of a silence that moved nothing
+  bool is_last_try_ = false;          // the emptying under way: at the end of a silence
   bool told_readable_ = false;        // by the poll that nothing was received after
 };
 
@@ -265,7 +273,8 @@ std::chrono::nanoseconds direction::patience() const {
   const std::int64_t now = kernel::now_ns();
   std::int64_t left = std::numeric_limits<std::int64_t>::max();
   if (both_.limit_ns() != 0) {
-    std::int64_t since = back_->step_ == step::taking ? now : both_.moved_ns;
+    const bool is_none = back_->step_ == step::taking || is_left_to_back();
+    std::int64_t since = is_none ? now : both_.moved_ns;
     if (step_ == step::blocked) since = std::min(since, blocked_ns_);
     left = since + both_.limit_ns() - now;
   }
@@ -289,12 +298,34 @@ void direction::waited(const result<std::size_t>& ready) {
     return;
   }
   if (ready.error().code != ETIMEDOUT) return end(ready.error().code);
+  if (step_ != step::blocked || (is_stuck() && others_wait())) return judge_silence();
+  is_last_try_ = true;
+  step_ = step::emptying;
+}
+
+// Whether it is for the other direction to say that the peers are silent: it has its last try
+// before it.
+bool direction::is_left_to_back() const {
+  const bool back_holds = back_->step_ == step::blocked || back_->step_ == step::emptying;
+  return back_holds && !back_->tried_in_vain() && (step_ == step::idle || tried_in_vain());
+}
+
+// The sink has not become writable for so long that whoever waits for what we hold comes first.
+bool direction::is_stuck() const {
+  const std::int64_t limit_ns = both_.limit_ns();
+  return limit_ns != 0 && step_ == step::blocked && kernel::now_ns() - blocked_ns_ >= limit_ns;
+}
+
+// A wait for a peer has run out, and where that is the sink so has a last try: a full TCP socket
+// says that it is writable once a third of its send buffer is free, which may take a slow peer
+// longer.
+void direction::judge_silence() {
+  if (step_ == step::idle && is_left_to_back()) return;
   const std::int64_t now = kernel::now_ns();
-  const bool limited = both_.limit_ns() != 0;
-  const bool stuck = limited && step_ == step::blocked && now - blocked_ns_ >= both_.limit_ns();
+  const bool stuck = is_stuck();
   if (stuck && others_wait()) return end(code::too_slow);
-  const bool silent = limited && now - both_.moved_ns >= both_.limit_ns();
-  if (silent && back_->step_ != step::taking) return end(ETIMEDOUT);
+  const bool silent = both_.limit_ns() != 0 && now - both_.moved_ns >= both_.limit_ns();
+  if (silent && back_->step_ != step::taking && !is_left_to_back()) return end(ETIMEDOUT);
   if (stuck) blocked_ns_ = now;  // the other direction has moved or waits for us, and nobody waits
   const int slow = both_.rate_verdict(0);
   if (slow != 0) end(slow);
@@ -354,10 +385,13 @@ void direction::emptied(const result<std::size_t>& got) {
   }
   const int slow = both_.rate_verdict(moved);
   if (slow != 0) return end(slow);
+  const bool was_last_try = std::exchange(is_last_try_, false);
   if (held_ > 0 || !bytes_.empty()) {
     if (moved > 0) ++so_far_.short_ops;
     step_ = step::blocked;
-    return;
+    if (!was_last_try || moved > 0) return;
+    in_vain_ns_ = kernel::now_ns();
+    return judge_silence();
   }
   if ((!pipe_ && !block_) || others_wait()) return let_go(step::idle);
   step_ = step::filling;

@@ -100,8 +100,8 @@ struct outgoing {
   msghdr message{};
 };
 
-op_request message_request(const sending& s, outgoing& call, std::span<const std::byte> payload,
-                           follows then) {
+op_request message_request(const sending& s, const op_pace& taker, outgoing& call,
+                           std::span<const std::byte> payload, follows then) {
   call.parts = {{{const_cast<std::byte*>(s.head.data()), s.head.size()},
                  {const_cast<std::byte*>(payload.data()), payload.size()}}};
   call.message.msg_iov = call.parts.data();
@@ -113,6 +113,7 @@ op_request message_request(const sending& s, outgoing& call, std::span<const std
   // MSG_MORE between blocks: the last one pushes what is left of a packet.
   request.flags = MSG_NOSIGNAL | MSG_WAITALL;
   if (then == follows::more) request.flags |= MSG_MORE;
+  if (taker.is_last_try()) do_not_wait(request);
   return request;
 }
 
@@ -125,11 +126,13 @@ int sent_plainly(sending& s, op_pace& taker, const op_await& send, const result<
       static_cast<std::size_t>(std::min<std::uint64_t>(send.moved(), s.head.size()));
   s.head = s.head.subspan(of_head);
   payload = payload.subspan(static_cast<std::size_t>(send.moved()) - of_head);
-  if (!sent && sent.error().code != ETIMEDOUT) return sent.error().code;
-  if (s.head.empty() && payload.empty() && then == follows::nothing) return 0;
-  const int failure = taker.ended(send.moved(), !sent, block_wanted, kernel::now_ns());
-  if (!sent && failure == 0) ++s.so_far.short_ops;
-  return failure;
+  if (!sent && !was_silent(taker, sent.error().code)) return sent.error().code;
+  const bool is_left = !s.head.empty() || !payload.empty();
+  if (!is_left && then == follows::nothing) return 0;
+  const bool is_short = is_left && (!sent || taker.is_last_try());
+  if (is_short && send.moved() > 0) ++s.so_far.short_ops;
+  const bool ran_out = !sent && sent.error().code == ETIMEDOUT;
+  return taker.ended(send.moved(), ran_out, block_wanted && is_left, kernel::now_ns());
 }
 
 // What is left of the head, and blocks as they come. One coroutine frame for all of them.
@@ -165,7 +168,7 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window, 
         const auto now = without_copy ? std::span<const std::byte>() : payload;
         taker.begins(kernel::now_ns());
         op_await send(s.from.core.loop(),
-                      message_request(s, call, now, without_copy ? follows::more : then),
+                      message_request(s, taker, call, now, without_copy ? follows::more : then),
                       taker.interval());
         const result<std::size_t> sent = co_await send;
         const bool wanted = s.from.core.blocks().wanted();
@@ -178,7 +181,7 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window, 
         if (failure != 0) co_return failure;
       }
       taker.begins(kernel::now_ns());
-      window.send(blocks.share(), payload, then, taker.interval());
+      window.send(blocks.share(), payload, then, taker);
       while (window.is_sending()) co_await window.sent();
       const int failure = window.verdict(taker, s.from.core.blocks().wanted(), then);
       if (failure != 0) co_return failure;
@@ -194,7 +197,7 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window, 
 
 task<int> send_leased(sending& s) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
-  op_pace taker({knobs.timeout_ms, knobs.rate_min_bytes});
+  op_pace taker({knobs.timeout_ms, knobs.rate_min_bytes}, op_pace::at_silence::try_once);
   scope* const task_scope = co_await this_scope{};
   const std::uint32_t flags = s.cache == cache_policy::dontcache ? kernel::dontcache_flag : 0;
   read_ahead blocks(s.from, {s.options.offset, s.options.length, s.unit, flags}, depth_of(s),
@@ -260,13 +263,23 @@ int change_of(const sending& s) {
   return same || s.options.content != file_content::unchanging ? 0 : int{code::file_changed};
 }
 
+void do_not_wait(op_request& request) {
+  request.route = op_route::loop_thread;
+  request.accept_short = true;
+  request.accept_again = true;
+}
+
+bool was_silent(const op_pace& taker, int failure) {
+  return failure == ETIMEDOUT || (failure == EAGAIN && taker.is_last_try());
+}
+
 task<int> send_message(sending& s, std::span<const std::byte> payload) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
-  op_pace taker({knobs.timeout_ms, knobs.rate_min_bytes});
+  op_pace taker({knobs.timeout_ms, knobs.rate_min_bytes}, op_pace::at_silence::try_once);
   while (!s.head.empty() || !payload.empty()) {
     outgoing call;
     taker.begins(kernel::now_ns());
-    op_await send(s.from.core.loop(), message_request(s, call, payload, follows::nothing),
+    op_await send(s.from.core.loop(), message_request(s, taker, call, payload, follows::nothing),
                   taker.interval());
     const result<std::size_t> sent = co_await send;
     const int failure = sent_plainly(s, taker, send, sent, payload, false, follows::nothing);

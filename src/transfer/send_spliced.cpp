@@ -52,13 +52,14 @@ attempt outcome_of(const result<std::size_t>& got) {
   return {0, got.error().code == EAGAIN ? 0 : got.error().code};
 }
 
-op_request head_request(const sending& s) {
+op_request head_request(const sending& s, const op_pace& taker) {
   op_request request;
   request.kind = op_kind::send;
   request.fd = s.to.fd();
   request.flags = MSG_NOSIGNAL | MSG_WAITALL | MSG_MORE;
   request.data = const_cast<std::byte*>(s.head.data());
   request.length = s.head.size();
+  if (taker.is_last_try()) do_not_wait(request);
   return request;
 }
 
@@ -154,18 +155,19 @@ op_request out_of_pipe_request(const sending& s, const kernel::pipe& from, std::
 
 task<int> send_head(sending& s) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
-  op_pace taker({knobs.timeout_ms, knobs.rate_min_bytes});
+  op_pace taker({knobs.timeout_ms, knobs.rate_min_bytes}, op_pace::at_silence::try_once);
   while (!s.head.empty()) {
     taker.begins(kernel::now_ns());
-    op_await send(s.from.core.loop(), head_request(s), taker.interval());
+    op_await send(s.from.core.loop(), head_request(s, taker), taker.interval());
     const result<std::size_t> sent = co_await send;
     count_op(s.so_far, send.awaited());
     s.head = s.head.subspan(static_cast<std::size_t>(send.moved()));
-    if (sent) continue;
-    if (sent.error().code != ETIMEDOUT) co_return sent.error().code;
-    const int failure = taker.ended(send.moved(), true, false, kernel::now_ns());
+    if (s.head.empty()) break;
+    if (!sent && !was_silent(taker, sent.error().code)) co_return sent.error().code;
+    if (send.moved() > 0) ++s.so_far.short_ops;
+    const bool ran_out = !sent && sent.error().code == ETIMEDOUT;
+    const int failure = taker.ended(send.moved(), ran_out, false, kernel::now_ns());
     if (failure != 0) co_return failure;
-    ++s.so_far.short_ops;
   }
   co_return 0;
 }

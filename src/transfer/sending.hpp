@@ -13,6 +13,7 @@
 
 namespace sluice {
 
+class op_pace;
 class page_dropper;
 
 struct sending {
@@ -43,6 +44,11 @@ struct sending {
 // What became of the file since the start: 0, or why the peer must not get all of the range, so
 // asked before its last bytes leave: code::end_of_stream, code::file_changed, or an errno.
 [[nodiscard]] int change_of(const sending& s);
+
+// Of a send: the loop makes it at once, by MSG_DONTWAIT.
+void do_not_wait(op_request& request);
+// Whether it failed for the peer took nothing.
+[[nodiscard]] bool was_silent(const op_pace& taker, int failure);
 
 // Sends what is left of the head and then the payload, which lives until then, as one message. 0,
 // or why it ended; counts no bytes of the payload.

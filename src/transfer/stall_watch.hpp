@@ -51,10 +51,18 @@ class stall_watch {
 // they moved and how long they took. Time between them is ours, and not the peer's. Worked example:
 // an interval of 30 s and blocks of 256 KiB, each of which takes the peer 2 s: judged are 15 blocks
 // at a time.
+//
+// A send that moved nothing in an interval is tried once more without waiting before that is called
+// silence: a full TCP socket says that it is writable once a third of its send buffer is free, and
+// a slow peer may need several intervals for that.
 class op_pace {
  public:
-  explicit op_pace(const stall_limits& limits) : watch_(limits) {}
+  enum class at_silence : std::uint8_t { end, try_once };
+  explicit op_pace(const stall_limits& limits, at_silence then = at_silence::end)
+      : watch_(limits), at_silence_(then) {}
 
+  // Whether the next operation is the one that must not wait.
+  [[nodiscard]] bool is_last_try() const { return last_try_; }
   // The timeout for the next operation; zero: none.
   [[nodiscard]] std::chrono::nanoseconds interval() const { return watch_.interval(); }
   [[nodiscard]] std::chrono::nanoseconds lease_timeout() const { return watch_.lease_timeout(); }
@@ -68,6 +76,11 @@ class op_pace {
                           std::int64_t now_ns) {
     waited(now_ns);
     bytes_ += bytes;
+    if (ran_out && bytes == 0 && at_silence_ == at_silence::try_once) {
+      last_try_ = true;
+      return 0;
+    }
+    ran_out = std::exchange(last_try_, false) || ran_out;
     if (ran_out && (bytes == 0 || block_wanted)) return watch_.verdict(bytes, block_wanted);
     const bool is_over = interval().count() != 0 && spent_ns_ >= interval().count();
     if (!ran_out && !is_over) return 0;
@@ -77,6 +90,8 @@ class op_pace {
 
  private:
   const stall_watch watch_;
+  const at_silence at_silence_;
+  bool last_try_ = false;
   std::int64_t begun_ns_ = 0;  // of the operation
   std::int64_t spent_ns_ = 0;  // of the interval, by operations
   std::uint64_t bytes_ = 0;    // moved in it

@@ -48,7 +48,7 @@ zero_copy_window::~zero_copy_window() {
 }
 
 void zero_copy_window::send(lease block, std::span<const std::byte> bytes, follows then,
-                            std::chrono::nanoseconds timeout) {
+                            const op_pace& taker) {
   assert(has_room() && sending_ == nullptr && block.buffer_index() >= 0);
   slot& s = *free_.back();
   free_.pop_back();
@@ -58,13 +58,15 @@ void zero_copy_window::send(lease block, std::span<const std::byte> bytes, follo
   request.data = const_cast<std::byte*>(bytes.data());
   request.length = bytes.size();
   request.buffer_index = static_cast<std::uint16_t>(block.buffer_index());
-  request.flags = MSG_NOSIGNAL | MSG_WAITALL;
+  request.flags = MSG_NOSIGNAL | (taker.is_last_try() ? MSG_DONTWAIT : MSG_WAITALL);
+  request.accept_again = taker.is_last_try();
   if (then == follows::more) request.flags |= MSG_MORE;
   s.send.request = request;
-  s.send.deadline_ns = timeout.count() > 0 ? kernel::deadline_after(timeout.count()) : 0;
+  begun_ns_ = kernel::now_ns();
+  const std::int64_t timeout_ns = taker.interval().count();
+  s.send.deadline_ns = timeout_ns > 0 ? kernel::deadline_after(timeout_ns) : 0;
   s.block = std::move(block);
   sending_ = &s;
-  begun_ns_ = kernel::now_ns();
   wanted_ = bytes.size();
   moved_ = 0;
   loop_.start(s.send, scope_);
@@ -117,17 +119,29 @@ int zero_copy_window::verdict(op_pace& taker, bool block_wanted, follows then) {
     give_up();
     return refused_;
   }
-  if (outcome_ < 0 && outcome_ != -ETIMEDOUT) return static_cast<int>(-outcome_);
+  const bool is_full = outcome_ == -EAGAIN && taker.is_last_try();
+  if (outcome_ < 0 && outcome_ != -ETIMEDOUT && !is_full) return static_cast<int>(-outcome_);
   // Cut short: by its deadline, or by a cancel, which the next send is told of.
   const std::int64_t now_ns = kernel::now_ns();
   const std::int64_t interval_ns = taker.interval().count();
   const bool is_late = interval_ns > 0 && now_ns - begun_ns_ >= interval_ns;
-  return taker.ended(moved_, is_late && moved_ < wanted_, block_wanted, now_ns);
+  const bool is_left = moved_ < wanted_;
+  return taker.ended(moved_, is_late && is_left, block_wanted && is_left, now_ns);
 }
 
-int zero_copy_window::noticed(bool came) const {
+waiter::wait_await zero_copy_window::notice(std::chrono::nanoseconds timeout) {
+  progress_.forget();
+  unacknowledged_ = kernel::unacknowledged_bytes(to_.fd());
+  return progress_.notified_within(timeout);
+}
+
+// A block may take a slow peer several intervals.
+int zero_copy_window::noticed(bool came) {
   if (came) return 0;
-  return progress_.timed_out() ? ETIMEDOUT : ECANCELED;
+  if (!progress_.timed_out()) return ECANCELED;
+  const std::size_t before = std::exchange(unacknowledged_, kernel::unacknowledged_bytes(to_.fd()));
+  if (unacknowledged_ >= before) return ETIMEDOUT;
+  return to_.core().blocks().wanted() ? code::too_slow : 0;
 }
 
 task<int> zero_copy_window::finished(int failure, std::chrono::nanoseconds interval) {

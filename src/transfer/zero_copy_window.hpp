@@ -39,8 +39,7 @@ class zero_copy_window {
 
   [[nodiscard]] bool has_room() const { return !free_.empty(); }
   // Begins to send `bytes`, which lie in `block`, a registered one; one send at a time.
-  void send(lease block, std::span<const std::byte> bytes, follows then,
-            std::chrono::nanoseconds timeout);
+  void send(lease block, std::span<const std::byte> bytes, follows then, const op_pace& taker);
   // Until the socket has taken them or not; a cancel ends the send, which then says so.
   [[nodiscard]] bool is_sending() const { return sending_ != nullptr; }
   [[nodiscard]] waiter::wait_await sent() {
@@ -52,15 +51,12 @@ class zero_copy_window {
   [[nodiscard]] int verdict(op_pace& taker, bool block_wanted, follows then);
 
   // Until a notice has come; zero: no limit. Then what noticed() makes of it.
-  [[nodiscard]] waiter::wait_await notice(std::chrono::nanoseconds timeout) {
-    progress_.forget();
-    return progress_.notified_within(timeout);
-  }
-  [[nodiscard]] int noticed(bool came) const;
+  [[nodiscard]] waiter::wait_await notice(std::chrono::nanoseconds timeout);
+  [[nodiscard]] int noticed(bool came);
 
   // Waits for every notice, in the end by a reset of the connection: at once when the transfer has
-  // failed for the peer's sake or was cancelled, else after `interval` without any. `failure` as
-  // it was, or why it came to that.
+  // failed for the peer's sake or was cancelled, else after `interval` in which the peer
+  // acknowledged nothing. `failure` as it was, or why it came to that.
   [[nodiscard]] task<int> finished(int failure, std::chrono::nanoseconds interval);
 
   [[nodiscard]] std::uint64_t zero_copy_bytes() const { return zero_copy_bytes_; }
@@ -92,6 +88,7 @@ class zero_copy_window {
   std::int64_t begun_ns_ = 0;
   std::size_t wanted_ = 0;
   std::size_t moved_ = 0;
+  std::size_t unacknowledged_ = 0;  // when the wait for a notice began
   std::uint64_t zero_copy_bytes_ = 0;
   std::uint64_t ops_ = 0;
 };

@@ -303,3 +303,41 @@ TEST_CASE("a stream to itself, a closed one and one that is shut down are refuse
     CHECK(w.run(relay_both(first, second)) == EPIPE);
   });
 }
+
+TEST_CASE("a sink that takes less in an interval than makes its socket writable is not silent") {
+  for_each({{"sluice.relay.timeout_ms", "500"}}, [](world& w, const way&) {
+    const std::vector<std::byte> sent = pattern(40, 0, 720'000);
+    joint ends;
+    constexpr int send_buffer = 256 * 1024;
+    constexpr int receive_buffer = 16 * 1024;
+    ::setsockopt(ends.right.ours(), SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
+    ::setsockopt(ends.right.theirs(), SOL_SOCKET, SO_RCVBUF, &receive_buffer,
+                 sizeof receive_buffer);
+    std::vector<std::byte> none;
+    std::vector<std::byte> got;
+    std::atomic<bool> over{false};
+    peer left(ends.left.take_theirs(), [&](int fd) { send_then_take(fd, sent, none); });
+    peer right(ends.right.take_theirs(), [&](int fd) {
+      std::vector<std::byte> piece(4096);
+      while (got.size() < sent.size()) {
+        const std::size_t more = support::recv_all(fd, piece);
+        if (more == 0) return;
+        got.insert(got.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(more));
+        if (!over) std::this_thread::sleep_for(15ms);
+      }
+    });
+    relayed r;
+    ends.start(w, r);
+    w.until([&] {
+      const std::uint64_t moved =
+          w.counter("sluice.relay.spliced_bytes") + w.counter("sluice.relay.copied_bytes");
+      return r.told > 0 || moved == sent.size();
+    });
+    over = true;
+    w.until([&r] { return r.told > 0; });
+    left.join(w);
+    right.join(w);
+    CHECK(r.progress.to_second.bytes == sent.size());
+    CHECK(same_bytes(got, std::span(sent).first(got.size())));
+  });
+}

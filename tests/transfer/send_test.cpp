@@ -703,3 +703,67 @@ TEST_CASE("a minimum rate above a block per interval is judged over many blocks 
     }
   }
 }
+
+namespace {
+
+// Gives the socket bytes until it has taken none for a while; how many.
+std::size_t stuff(int fd) {
+  const std::vector<std::byte> bytes(65'536);
+  std::size_t all = 0;
+  for (int idle = 0; idle < 8; ++idle) {
+    const ssize_t put = ::send(fd, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (put > 0) all += static_cast<std::size_t>(put);
+    if (put > 0) idle = 0;
+    std::this_thread::sleep_for(10ms);
+  }
+  return all;
+}
+
+// A peer of a full socket that takes 4 KiB at a time, slowly until it is told.
+struct slow_taker {
+  std::vector<std::byte> arrived;
+  std::atomic<bool> hurries{false};
+  void operator()(int fd) {
+    std::vector<std::byte> piece(4096);
+    while (const std::size_t got = support::recv_all(fd, piece)) {
+      arrived.insert(arrived.end(), piece.begin(),
+                     piece.begin() + static_cast<std::ptrdiff_t>(got));
+      if (!hurries) std::this_thread::sleep_for(30ms);
+    }
+  }
+};
+
+}  // namespace
+
+// Of a send buffer of 512 KiB, full from what was sent before, a third must be free before the
+// socket is writable: at this peer's speed that takes longer than an interval.
+TEST_CASE("a peer that takes less in an interval than makes the socket writable is not silent") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.timeout_ms", "900"}});
+    const std::vector<std::byte> source = pattern(41, 0, 100'000);
+    make_file(w.at("source"), source);
+    for (const std::string& path : paths_of(on)) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.send.path", path).has_value());
+      stream_pair ends = stream_pair::tcp();
+      constexpr int send_buffer = 256 * 1024;
+      constexpr int receive_buffer = 16 * 1024;
+      ::setsockopt(ends.ours(), SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
+      ::setsockopt(ends.theirs(), SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+      const std::size_t before = stuff(ends.ours());
+      slow_taker slow;
+      peer taker(ends.take_theirs(), [&slow](int fd) { slow(fd); });
+      sluice::send_options options = range(0, source.size());
+      options.head = std::span(source).first(10);
+      const auto outcome = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                            w.folder().path(), "source", options));
+      slow.hurries = true;
+      taker.join(w);
+      w.settle();
+      CHECK((outcome ? 0 : outcome.error().code) == 0);
+      REQUIRE(slow.arrived.size() == before + 10 + source.size());
+      CHECK(same_bytes(std::span(slow.arrived).subspan(before + 10), source));
+    }
+  }
+}

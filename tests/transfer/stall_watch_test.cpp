@@ -1,11 +1,11 @@
+#include "transfer/stall_watch.hpp"
+
 #include <doctest/doctest.h>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <limits>
-
-#include "transfer/stall_watch.hpp"
 
 namespace {
 
@@ -74,6 +74,18 @@ TEST_CASE("an operation that runs out is silence, or too slow for those who wait
   CHECK(p.ended(1, true, true, 5 * second_ns) == code::too_slow);
   p.begins(0);
   CHECK(p.ended(0, true, false, 5 * second_ns) == ETIMEDOUT);
+}
+
+TEST_CASE("a send that moved nothing in an interval is tried once more before that is silence") {
+  for (const std::uint64_t bytes : {0U, 1U}) {
+    op_pace p({5000, 0}, op_pace::at_silence::try_once);
+    p.begins(0);
+    CHECK(p.ended(0, true, true, 5 * second_ns) == 0);
+    CHECK(p.is_last_try());
+    p.begins(5 * second_ns);
+    CHECK(p.ended(bytes, false, false, 5 * second_ns) == (bytes == 0 ? ETIMEDOUT : 0));
+    CHECK(!p.is_last_try());
+  }
 }
 
 TEST_CASE("a wait that runs out is forgiven when the next try moves something") {

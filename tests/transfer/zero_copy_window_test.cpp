@@ -1,5 +1,3 @@
-#include "transfer/zero_copy_window.hpp"
-
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -7,6 +5,7 @@
 #include <memory>
 
 #include "conformance/download.hpp"
+#include "transfer/zero_copy_window.hpp"
 
 namespace {
 
@@ -311,5 +310,44 @@ TEST_CASE("a socket that knows no sends without a copy: auto sends plainly, alwa
       CHECK(tried_bytes(w) == 0);
     }
     CHECK(w.counter("sluice.send.zero_copy_given_up") == 2);
+  }
+}
+
+TEST_CASE("a peer that takes less in an interval than makes the socket writable is not silent") {
+  for (const setting& on : ring_settings()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.timeout_ms", "900"}, {"sluice.send.zero_copy", "always"}});
+    const std::vector<std::byte> source = pattern(41, 0, 100'000);
+    make_file(w.at("source"), source);
+    stream_pair ends = stream_pair::tcp();
+    constexpr int send_buffer = 256 * 1024;
+    constexpr int receive_buffer = 16 * 1024;
+    ::setsockopt(ends.ours(), SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
+    ::setsockopt(ends.theirs(), SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+    // Full from what was sent before.
+    std::size_t before = 0;
+    for (int idle = 0; idle < 8; ++idle) {
+      const ssize_t put =
+          ::send(ends.ours(), source.data(), source.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (put > 0) before += static_cast<std::size_t>(put);
+      if (put > 0) idle = 0;
+      std::this_thread::sleep_for(10ms);
+    }
+    std::vector<std::byte> arrived;
+    peer taker(ends.take_theirs(), [&arrived](int fd) {
+      std::vector<std::byte> piece(4096);
+      while (const std::size_t got = support::recv_all(fd, piece)) {
+        arrived.insert(arrived.end(), piece.begin(),
+                       piece.begin() + static_cast<std::ptrdiff_t>(got));
+        std::this_thread::sleep_for(30ms);
+      }
+    });
+    const auto outcome = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                          w.folder().path(), "source", range(0, source.size())));
+    taker.join(w);
+    w.settle();
+    CHECK((outcome ? 0 : outcome.error().code) == 0);
+    REQUIRE(arrived.size() == before + source.size());
+    CHECK(same_bytes(std::span(arrived).subspan(before), source));
   }
 }

@@ -35,13 +35,16 @@ struct relay_receipts {
 // writing), and the other direction goes on until it ends too; that is success. Whatever else
 // happens ends both directions, once a direction that is not yet over meets it: ECONNRESET, EPIPE,
 // ETIMEDOUT (not a byte moved either way for sluice.relay.timeout_ms, or the deadline has passed),
-// code::too_slow (a peer took nothing for as long, while others waited for the pipe or block that
-// held its bytes; or both directions together were below rate_min_bytes), ENOBUFS (no block, or for
-// sluice.relay.path=splice no pipe, became free in twice that time), EMFILE and ENFILE (the same,
-// and for want of a descriptor no further pipe could be made), ECANCELED, code::path_unavailable
-// (sluice.relay.path=splice, and these sockets or this system cannot), EINVAL (one stream twice, or
-// two engines), EBADF (a stream that is closed). After an error bytes may be lost, so both streams
-// should be closed.
+// code::too_slow (while others waited for the pipe or block that held its bytes, a peer took next
+// to nothing for the shortest of sluice.relay.timeout_ms, sluice.receive.timeout_ms and
+// sluice.send.timeout_ms, zeroes apart; or both directions together were below rate_min_bytes),
+// ENOBUFS (no block, or for sluice.relay.path=splice no pipe, became free in twice
+// sluice.relay.timeout_ms), EMFILE and ENFILE (the same, and for want of a descriptor no further
+// pipe could be made), ECANCELED, code::path_unavailable (sluice.relay.path=splice, and these
+// sockets or this system cannot, or a peer sends urgent data), EINVAL (one stream twice, or two
+// engines), EBADF (a stream that is closed). After an error bytes may be lost, so both streams
+// should be closed. Urgent data (MSG_OOB) is not passed on; by path auto what follows it is copied
+// (kernel-notes/splice_stops_at_urgent_data.md).
 //
 // Without a rate silence is the only limit: a relay has no length, so a slow one and one with
 // little to say look the same, and how slow is too slow depends on what is spoken, which a relay

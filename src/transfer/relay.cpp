@@ -52,6 +52,17 @@ struct relaying {
   [[nodiscard]] std::int64_t limit_ns() const {
     return std::int64_t{core.values().relay.timeout_ms} * 1'000'000;
   }
+  // How long a sink may take nothing of what others wait for: those may be receives and sends,
+  // which give up in twice their own time. 0: as long as it likes.
+  [[nodiscard]] std::int64_t hold_limit_ns() const {
+    const tuning::knob_values& values = core.values();
+    std::uint32_t shortest_ms = 0;
+    for (const std::uint32_t ms :
+         {values.relay.timeout_ms, values.receive.timeout_ms, values.send.timeout_ms}) {
+      if (ms != 0 && (shortest_ms == 0 || ms < shortest_ms)) shortest_ms = ms;
+    }
+    return std::int64_t{shortest_ms} * 1'000'000;
+  }
   // For so long a direction waited for a pipe or a block: no silence of the peers.
   void kept_waiting(std::int64_t since_ns) {
     const std::int64_t now = kernel::now_ns();
@@ -127,6 +138,7 @@ class direction {
   lease block_;
   std::span<const std::byte> bytes_;  // in the block, or handed in by the caller
   std::int64_t blocked_ns_ = 0;       // since when the sink has taken nothing
+  std::int64_t looked_ns_ = 0;        // when last nobody waited for what we hold
   std::int64_t in_vain_ns_ = 0;       // the last try at the end of a silence that moved nothing
   bool is_last_try_ = false;          // the emptying under way: at the end of a silence
   bool told_readable_ = false;        // by the poll that nothing was received after
@@ -274,10 +286,10 @@ std::chrono::nanoseconds direction::patience() const {
   std::int64_t left = std::numeric_limits<std::int64_t>::max();
   if (both_.limit_ns() != 0) {
     const bool is_none = back_->step_ == step::taking || is_left_to_back();
-    std::int64_t since = is_none ? now : both_.moved_ns;
-    if (step_ == step::blocked) since = std::min(since, blocked_ns_);
-    left = since + both_.limit_ns() - now;
+    left = (is_none ? now : both_.moved_ns) + both_.limit_ns() - now;
   }
+  if (step_ == step::blocked && both_.hold_limit_ns() != 0)
+    left = std::min(left, std::max(blocked_ns_, looked_ns_) + both_.hold_limit_ns() - now);
   if (both_.has_rate) left = std::min(left, both_.rate.interval_end_ns() - now);
   if (left == std::numeric_limits<std::int64_t>::max()) return {};
   return std::chrono::nanoseconds(std::max<std::int64_t>(left, 1));
@@ -312,7 +324,7 @@ bool direction::is_left_to_back() const {
 
 // The sink has not become writable for so long that whoever waits for what we hold comes first.
 bool direction::is_stuck() const {
-  const std::int64_t limit_ns = both_.limit_ns();
+  const std::int64_t limit_ns = both_.hold_limit_ns();
   return limit_ns != 0 && step_ == step::blocked && kernel::now_ns() - blocked_ns_ >= limit_ns;
 }
 
@@ -322,11 +334,10 @@ bool direction::is_stuck() const {
 void direction::judge_silence() {
   if (step_ == step::idle && is_left_to_back()) return;
   const std::int64_t now = kernel::now_ns();
-  const bool stuck = is_stuck();
-  if (stuck && others_wait()) return end(code::too_slow);
+  if (is_stuck() && others_wait()) return end(code::too_slow);
+  looked_ns_ = now;
   const bool silent = both_.limit_ns() != 0 && now - both_.moved_ns >= both_.limit_ns();
   if (silent && back_->step_ != step::taking && !is_left_to_back()) return end(ETIMEDOUT);
-  if (stuck) blocked_ns_ = now;  // the other direction has moved or waits for us, and nobody waits
   const int slow = both_.rate_verdict(0);
   if (slow != 0) end(slow);
 }

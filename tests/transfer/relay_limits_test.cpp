@@ -341,3 +341,52 @@ TEST_CASE("a sink that takes less in an interval than makes its socket writable 
     CHECK(same_bytes(got, std::span(sent).first(got.size())));
   });
 }
+
+TEST_CASE(
+    "an upload that waits for what a relay holds is served, however long that may be silent") {
+  for (const char* relay_ms : {"0", "600000"}) {
+    CAPTURE(relay_ms);
+    for_each({{"sluice.splice.pipes_max", "1"},
+              {"sluice.relay.timeout_ms", relay_ms},
+              {"sluice.receive.timeout_ms", "300"}},
+             [](world& w, const way& by) {
+               REQUIRE(w.engine()
+                           .set_knob("sluice.receive.path", by.splices() ? "splice" : "copy")
+                           .has_value());
+               const std::vector<std::byte> sent = pattern(41, 0, 64 << 20);
+               // One block is left, one pipe, and the relay stops with it.
+               std::vector<sluice::lease> taken;
+               while (w.engine().core().blocks().free_blocks() > 1) {
+                 taken.push_back(w.engine().core().blocks().try_take());
+               }
+               joint stuck;
+               std::atomic<bool> stop{false};
+               std::atomic<bool> full{false};
+               peer left(stuck.left.take_theirs(), [&](int fd) {
+                 stuffed(fd, sent, stop);
+                 full = true;
+                 take_all(fd);
+               });
+               peer right(stuck.right.take_theirs(), [&](int) {
+                 while (!stop) std::this_thread::sleep_for(5ms);
+               });
+               relayed last;
+               stuck.start(w, last);
+               w.until([&] { return full.load() || last.told > 0; });
+               CHECK(last.told == 0);
+               const std::vector<std::byte> body = pattern(42, 0, 50'000);
+               stream_pair ends = stream_pair::tcp();
+               peer sender(ends.take_theirs(), [&body](int fd) { send_all(fd, body); });
+               upload_request request{w.folder().path(), "body", of_length(body.size())};
+               const uploaded u =
+                   w.run(receive_upload(w.engine(), adopt(w.engine(), ends.take_ours()), request));
+               w.until([&last] { return last.told > 0; }, 5s);
+               stop = true;
+               left.join(w);
+               right.join(w);
+               sender.join(w);
+               CHECK((u.outcome ? 0 : u.outcome.error().code) == 0);
+               CHECK(last.failure() == code::too_slow);
+             });
+  }
+}

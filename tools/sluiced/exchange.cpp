@@ -44,7 +44,20 @@ sluice::task<sluice::result<void>> send_text(exchange& x, std::span<const std::b
   co_return sluice::result<void>{};
 }
 
-// How a file was sent. `begun`: the peer has the head, so that nothing else can be said any more.
+// The peer's doing, or the end of the server: there is nobody to tell, or nothing to tell him.
+bool is_of_peer(const sluice::error& problem) {
+  switch (problem.code) {
+    case ECONNRESET:
+    case EPIPE:
+    case ETIMEDOUT:
+    case sluice::code::too_slow:
+    case ECANCELED: return true;
+    default: return false;
+  }
+}
+
+// How a file was sent. `begun`: the peer has of the head, or has gone, so that nothing else can be
+// said any more.
 struct payload_sent {
   sluice::result<void> done;
   bool begun = true;
@@ -67,8 +80,7 @@ sluice::task<payload_sent> send_payload(exchange& x, answer& a, const std::strin
   }
   if (sent) co_return p;
   p.done = std::unexpected(sent.error());
-  // Of the errors before the first byte only the lack of a block is told: it passes.
-  p.begun = sent.error().code != ENOBUFS || progress.first_byte.count() > 0;
+  p.begun = progress.first_byte.count() > 0 || is_of_peer(sent.error());
   co_return p;
 }
 
@@ -81,14 +93,7 @@ void report_answer(exchange& x, const answer& a) {
 
 // A file that cannot be read to its end, after its head was sent, can only be told by a reset.
 void report_broken_answer(exchange& x, const sluice::error& problem) {
-  switch (problem.code) {
-    case ECONNRESET:
-    case EPIPE:
-    case ETIMEDOUT:
-    case sluice::code::too_slow:
-    case ECANCELED: return;  // the peer's doing, or the end of the server
-    default: break;
-  }
+  if (is_of_peer(problem)) return;
   const std::string cause = sluice::describe(problem);
   x.home.complaints().say(
       cause, fmt::format("{} /{} was cut off: {}", x.asked.method_name, x.where.path, cause));

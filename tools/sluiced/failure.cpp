@@ -41,6 +41,11 @@ refusal explain_unknown_durability(step during) {
           "published as durable; check the disk of the server, then send it again"};
 }
 
+refusal explain_short(step during) {
+  if (during == step::read) return {503, "the file became shorter while it was read; ask again"};
+  return {400, "the body ended before its promised length; nothing of this upload was kept"};
+}
+
 refusal unforeseen(const sluice::error& problem) {
   return {500, fmt::format("the server failed: {}", sluice::describe(problem))};
 }
@@ -91,8 +96,12 @@ refusal explain(const sluice::error& problem, step during) {
     case ETIMEDOUT: return {408, "nothing arrived for too long; nothing of this upload was kept"};
     case sluice::code::too_slow:
       return {408, "the body came too slowly; nothing of this upload was kept"};
-    case sluice::code::end_of_stream:
-      return {400, "the body ended before its promised length; nothing of this upload was kept"};
+    case sluice::code::end_of_stream: return explain_short(during);
+    case sluice::code::file_changed: return {503, "the file changed while it was read; ask again"};
+    case sluice::code::path_unavailable:
+      return {500, fmt::format("the server was told to move bytes in a way that does not work "
+                               "here: {}",
+                               problem.where)};
     case sluice::code::no_thread: return {503, "the server can start no thread; try again later"};
     case sluice::code::shutting_down: return {503, "the server is shutting down; try again later"};
     case sluice::code::filesystem_suspect:

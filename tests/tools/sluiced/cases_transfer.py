@@ -135,6 +135,23 @@ def a_path_that_is_not_to_be_had_is_in_the_receipt(bench):
 
 
 @case
+def a_file_that_cannot_be_sent_is_answered_with_a_status(bench):
+    if not os.access('/dev/shm', os.W_OK):
+        raise Skipped('no filesystem without O_DIRECT here')
+    root = tempfile.mkdtemp(dir='/dev/shm')
+    bench.cleanup.callback(shutil.rmtree, root)
+    server = bench.serve('sluice.send.path=direct', root=root)
+    server.ask_for(201, 'PUT', '/a', body=content(1_000_000))
+    with server.connect() as c:
+        for _ in range(2):  # the connection lives on
+            got = c.send(request('GET', '/a')).expect(500)
+            check(b'no O_DIRECT' in got.body, 'a sentence says why', answer=got)
+        c.send(request('HEAD', '/a')).expect(200, to_head=True)
+    check('path_unavailable' in server.messages(), f'the log has it: {server.messages()}')
+    server.stop()
+
+
+@case
 def a_chunked_body_is_copied_or_refused_when_another_path_is_forced(bench):
     data = content(700_001, seed=6)
     for path in ['direct', 'splice', 'mapped', 'copy']:

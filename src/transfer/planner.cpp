@@ -44,6 +44,7 @@ const char* mapped_obstacle(const range_request& request, const file_facts& file
   if (request.checked) return "a check wants to see the bytes";
   if (request.cache != cache_policy::automatic && request.cache != cache_policy::cached)
     return wants_no_cache;
+  if (!file.readable) return "the file is not open for reading";
   return file.no_space_promise;
 }
 

@@ -31,6 +31,7 @@ struct file_facts {
   const char* direct_distrust = nullptr;   // why nobody should take O_DIRECT by himself, or null
   const char* no_space_promise = nullptr;  // why its space cannot be reserved for certain, or null
   bool dontcache = false;                  // RWF_DONTCACHE
+  bool readable = true;                    // open for reading: mapped pages must be
 };
 
 // What the engine can do, as far as it decides between paths.

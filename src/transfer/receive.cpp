@@ -45,8 +45,10 @@ file_facts facts_of(const receiving& r) {
   const int fd = r.into.fd.get();
   file_facts facts{.direct = kernel::alignment_of(fd),
                    .direct_distrust = kernel::direct_distrust(fd)};
-  if (r.into.core.values().receive.path == tuning::path_choice::mapped)
+  if (r.into.core.values().receive.path == tuning::path_choice::mapped) {
     facts.no_space_promise = kernel::space_distrust(fd);
+    facts.readable = kernel::is_readable(fd);
+  }
   if (r.options.cache == cache_policy::dontcache) facts.dontcache = kernel::has_dontcache(fd);
   return facts;
 }

@@ -268,6 +268,10 @@ TEST_CASE("the path mapped is taken only when asked for, and where space is prom
   const plan refused = plan_receive({.length = 10}, untrusted, {block, true}, knobs);
   CHECK(refused.refused);
   CHECK(std::string_view(refused.reason) == "why");
+  const file_facts unreadable{.direct = ordinary, .readable = false};
+  const plan unread = plan_receive({.length = 10}, unreadable, {block, true}, knobs);
+  CHECK(unread.refused);
+  CHECK(std::string_view(unread.reason) == "the file is not open for reading");
   CHECK(plan_receive({.length = 10, .checked = true}, {ordinary}, {block, true}, knobs).refused);
   CHECK(!plan_receive({.offset = 3, .length = 0}, {none}, {block, true}, knobs).refused);
 }

@@ -183,3 +183,27 @@ TEST_CASE("what it cannot carry is refused with the reason") {
     CHECK(w.names().empty());
   });
 }
+
+TEST_CASE("a file that is not open for reading is refused before anything is written to it") {
+  for_each_setting({}, [](world& w) {
+    const std::vector<std::byte> body = pattern(43, 0, 1000);
+    const std::string path = w.at("written only");
+    make_file(path, {});
+    sluice::result<sluice::file> into =
+        sluice::file::adopt(w.engine(), ::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    REQUIRE(into.has_value());
+    stream_pair ends = stream_pair::tcp();
+    sluice::stream from = adopt(w.engine(), ends.take_ours());
+    sluice::receive_options options = of_length(body.size());
+    options.prefix = std::span(body).first(500);
+    sluice::receipt progress;
+    const sluice::result<sluice::receipt> r =
+        w.run(sluice::receive_to_file(from, *into, options, &progress));
+    REQUIRE(!r.has_value());
+    CHECK(r.error().code == code::path_unavailable);
+    CHECK(std::string_view(r.error().where) == "the file is not open for reading");
+    CHECK(std::string_view(progress.reason) == "the file is not open for reading");
+    CHECK(progress.bytes == 0);
+    CHECK(content_of(path).empty());
+  });
+}

@@ -22,6 +22,8 @@
 namespace sluice {
 namespace {
 
+constexpr const char* no_zero_copy = "this socket or kernel knows no sends without a copy";
+constexpr const char* not_registered = "the block to be sent is not registered";
 constexpr const char* no_splice = "splice refused by the filesystem or socket";
 
 std::uint32_t copies_of(path p) { return p == path::splice ? 0 : p == path::direct ? 1 : 2; }
@@ -152,6 +154,10 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window, 
       }
       payload = blocks.pop();
       if (blocks.failure() != 0) co_return blocks.failure();
+      if (s.zero_copy && is_zero_copy_forced(s) && blocks.buffer_index() < 0) {
+        s.where = not_registered;
+        co_return code::path_unavailable;
+      }
       blocks.begin_more();
     }
     const std::size_t block_bytes = payload.size();
@@ -184,6 +190,7 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window, 
       window.send(blocks.share(), payload, then, taker);
       while (window.is_sending()) co_await window.sent();
       const int failure = window.verdict(taker, s.from.core.blocks().wanted(), then);
+      if (failure == code::path_unavailable) s.where = no_zero_copy;
       if (failure != 0) co_return failure;
       payload = payload.subspan(window.moved());
       if (!payload.empty() && window.moved() > 0) ++s.so_far.short_ops;
@@ -210,8 +217,6 @@ task<int> send_leased(sending& s) {
   s.so_far.last_byte = s.elapsed();
   co_await blocks.drained();
   failure = co_await window.finished(failure, taker.interval());
-  if (failure == code::path_unavailable)
-    s.where = "this socket or kernel knows no sends without a copy";
   if (s.dropper != nullptr) (void)co_await dropper.finished(s.next_offset());
   s.dropper = nullptr;
   s.so_far.ops += blocks.ops() + window.ops() + dropper.ops();

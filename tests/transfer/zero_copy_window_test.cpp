@@ -1,3 +1,5 @@
+#include "transfer/zero_copy_window.hpp"
+
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -5,7 +7,6 @@
 #include <memory>
 
 #include "conformance/download.hpp"
-#include "transfer/zero_copy_window.hpp"
 
 namespace {
 
@@ -349,5 +350,26 @@ TEST_CASE("a peer that takes less in an interval than makes the socket writable 
     CHECK((outcome ? 0 : outcome.error().code) == 0);
     REQUIRE(arrived.size() == before + source.size());
     CHECK(same_bytes(std::span(arrived).subspan(before), source));
+  }
+}
+
+TEST_CASE("always: a block that is not registered is refused, and not sent with a copy") {
+  for (const setting& on : ring_settings()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.zero_copy", "always"}});
+    const std::vector<std::byte> source = pattern(42, 0, 2 * block);
+    make_file(w.at("source"), source);
+    w.engine().core().blocks().use(nullptr);
+    sluice::send_options options = range(0, source.size());
+    options.head = std::span(source).first(100);
+    const sent s = send_range(w, options, take_all);
+    REQUIRE(!s.outcome.has_value());
+    CHECK(s.outcome.error().code == code::path_unavailable);
+    CHECK(std::string_view(s.outcome.error().where) == "the block to be sent is not registered");
+    CHECK(s.arrived.empty());
+    REQUIRE(w.engine().set_knob("sluice.send.zero_copy", "auto").has_value());
+    const sent plain = send_range(w, options, take_all);
+    CHECK(plain.outcome.has_value());
+    CHECK(plain.arrived.size() == source.size() + 100);
   }
 }

@@ -58,6 +58,9 @@ class SLUICE_API stream {
   // memory.
   [[nodiscard]] op_await wait_readable(std::chrono::nanoseconds timeout = {});
   result<void> shutdown(int how);  // SHUT_RD, SHUT_WR, SHUT_RDWR; never waits
+  // Whether shutdown() has sent our end: what a connection looks like at the peer's then tells a
+  // reset no more (kernel-notes/closed_tcp_looks_reset.md).
+  [[nodiscard]] bool has_sent_end() const { return sent_end_; }
   void close();
 
   [[nodiscard]] int fd() const { return fd_; }
@@ -75,6 +78,7 @@ class SLUICE_API stream {
   engine_core* core_ = nullptr;
   int fd_ = -1;
   bool copies_zero_copy_ = false;
+  bool sent_end_ = false;
 };
 
 // Awaits the next connection.

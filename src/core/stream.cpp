@@ -53,7 +53,8 @@ task<result<stream>> stream::connect(engine& on, std::string address,
 stream::stream(stream&& other) noexcept
     : core_(other.core_),
       fd_(std::exchange(other.fd_, -1)),
-      copies_zero_copy_(other.copies_zero_copy_) {}
+      copies_zero_copy_(other.copies_zero_copy_),
+      sent_end_(other.sent_end_) {}
 
 stream& stream::operator=(stream&& other) noexcept {
   if (this != &other) {
@@ -61,6 +62,7 @@ stream& stream::operator=(stream&& other) noexcept {
     core_ = other.core_;
     fd_ = std::exchange(other.fd_, -1);
     copies_zero_copy_ = other.copies_zero_copy_;
+    sent_end_ = other.sent_end_;
   }
   return *this;
 }
@@ -97,6 +99,7 @@ op_await stream::wait_readable(std::chrono::nanoseconds timeout) {
 
 result<void> stream::shutdown(int how) {
   if (::shutdown(fd_, how) != 0) return fail(errno, "shutdown", "stream");
+  if (how != SHUT_RD) sent_end_ = true;
   return {};
 }
 

@@ -364,6 +364,13 @@ void count(receiving& r, bool whole) {
 
 }  // namespace
 
+// A connection that both sides have ended looks like one that was reset
+// (kernel-notes/closed_tcp_looks_reset.md).
+int end_of(const stream& from) {
+  const bool was_reset = !from.has_sent_end() && kernel::was_reset(from.fd());
+  return was_reset ? ECONNRESET : code::end_of_stream;
+}
+
 op_request receive_request(const receiving& r, std::byte* into, std::size_t bytes) {
   op_request request;
   request.kind = op_kind::recv;
@@ -380,7 +387,7 @@ int received_verdict(receiving& r, op_pace& sender, const result<std::size_t>& g
   count_op(r.so_far, recv.awaited());
   r.received += bytes;
   if (r.so_far.first_byte.count() == 0 && bytes > 0) r.so_far.first_byte = r.elapsed();
-  if (!filled && got) return kernel::was_reset(r.from.fd()) ? ECONNRESET : code::end_of_stream;
+  if (!filled && got) return end_of(r.from);
   if (!filled && got.error().code != ETIMEDOUT) return got.error().code;
   if (r.left() == 0) return 0;
   const bool wanted = held == holding::block && r.into.core.blocks().wanted();

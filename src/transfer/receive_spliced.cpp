@@ -86,7 +86,7 @@ filled outcome_of(receiving& r, const result<std::size_t>& got) {
     return {0, code::path_unavailable};
   }
   if (!got) return {};
-  return {0, kernel::was_reset(r.from.fd()) ? ECONNRESET : code::end_of_stream};
+  return {0, end_of(r.from)};
 }
 
 // One coroutine frame for all rounds: nothing is allocated per round.

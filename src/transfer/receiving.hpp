@@ -37,6 +37,9 @@ struct receiving {
   [[nodiscard]] std::uint64_t next_offset() const { return options.offset + received; }
 };
 
+// What a stream that has ended before the body has is: code::end_of_stream, or ECONNRESET.
+[[nodiscard]] int end_of(const stream& from);
+
 // A receive of the next bytes of the body, all of them.
 [[nodiscard]] op_request receive_request(const receiving& r, std::byte* into, std::size_t bytes);
 // Counts a receive that has ended, and says what it means for the transfer: 0 go on, else why

@@ -408,10 +408,11 @@ void direction::emptied(const result<std::size_t>& got) {
   step_ = step::filling;
 }
 
-// A connection that was closed both ways says what one that was reset says; it can only be that
-// after the other direction has passed on an end (kernel-notes/closed_tcp_looks_reset.md).
+// A connection that both sides have ended looks like one that was reset: the other direction may
+// have passed on an end (kernel-notes/closed_tcp_looks_reset.md).
 void direction::pass_on_end() {
-  if (!back_->has_ended() && kernel::was_reset(from_.fd())) return end(ECONNRESET);
+  if (!from_.has_sent_end() && kernel::was_reset(from_.fd())) return end(ECONNRESET);
+  if (to_.has_sent_end()) return end(0);  // ENOTCONN, where that peer has ended too
   const result<void> passed = to_.shutdown(SHUT_WR);
   if (passed) return end(0);
   end(passed.error().code == ENOTCONN ? ECONNRESET : passed.error().code);

@@ -721,3 +721,31 @@ TEST_CASE("a minimum rate above a block per interval is judged over many blocks"
     }
   }
 }
+
+TEST_CASE("a peer that ends early is not told for a reset because our own end was sent before") {
+  for (const setting& on : every_setting()) {
+    CAPTURE(on.name);
+    world w(on);
+    std::vector<std::string> paths = paths_of(on);
+    paths.emplace_back("mapped");
+    const std::vector<std::byte> part = pattern(41, 0, 10'000);
+    for (const std::string& path : paths) {
+      CAPTURE(path);
+      REQUIRE(w.engine().set_knob("sluice.receive.path", path).has_value());
+      stream_pair ends = stream_pair::tcp();
+      sluice::stream from = adopt(w.engine(), ends.take_ours());
+      REQUIRE(from.shutdown(SHUT_WR).has_value());
+      peer sender(ends.take_theirs(), [&part](int fd) {
+        take_all(fd);
+        send_all(fd, part);
+      });
+      upload_request request{w.folder().path(), "body", of_length(2 * part.size())};
+      const uploaded u = w.run(receive_upload(w.engine(), std::move(from), request));
+      sender.join(w);
+      REQUIRE(!u.outcome.has_value());
+      CHECK(u.outcome.error().code == code::end_of_stream);
+      CHECK(u.progress.bytes == part.size());
+      w.settle();
+    }
+  }
+}

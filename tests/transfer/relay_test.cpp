@@ -317,3 +317,24 @@ TEST_CASE(
     }
   });
 }
+
+TEST_CASE("the end of a peer is none of a reset because our own end was sent to it before") {
+  for_each({}, [](world& w, const way&) {
+    const std::vector<std::byte> body = pattern(31, 0, 50'000);
+    joint ends;
+    sluice::stream first = adopt(w.engine(), ends.left.take_ours());
+    sluice::stream second = adopt(w.engine(), ends.right.take_ours());
+    REQUIRE(first.shutdown(SHUT_WR).has_value());
+    std::vector<std::byte> got;
+    peer left(ends.left.take_theirs(), [&](int fd) {
+      take_all(fd);
+      send_all(fd, body);
+    });
+    peer right(ends.right.take_theirs(), [&](int fd) { got = take_all(fd); });
+    const relayed r = w.run(relay_once(std::move(first), std::move(second)));
+    left.join(w);
+    right.join(w);
+    CHECK(r.failure() == 0);
+    CHECK(same_bytes(got, body));
+  });
+}

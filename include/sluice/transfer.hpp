@@ -58,7 +58,9 @@ struct receipt {
   std::uint64_t copied_bytes = 0;  // memcpy'd by sluice itself: bytes that came with a head
   std::uint64_t ops = 0;           // kernel operations, each time that one was begun or continued
   std::uint64_t short_ops = 0;     // of them, those that moved a part and were continued
-  std::chrono::nanoseconds first_byte{};  // from the start of the transfer
+  // From the start of the transfer: when the first operation that moved something had ended. One
+  // into or out of a block ends with the whole of it.
+  std::chrono::nanoseconds first_byte{};
   std::chrono::nanoseconds
       last_byte{};                    // until the last byte was received, or handed to the socket
   std::chrono::nanoseconds stored{};  // until the last write had completed

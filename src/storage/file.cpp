@@ -60,7 +60,8 @@ op_route direct_route_of(int fd) {
 std::size_t depth_within_workers(engine_core& core, op_route route, std::size_t depth) {
   const bool by_worker = route == op_route::worker || core.carrier().name() == "pool";
   if (!by_worker) return depth;
-  return std::min<std::size_t>(depth, std::max<std::size_t>(core.values().pool.threads / 4, 1));
+  return std::min<std::size_t>(
+      depth, std::max<std::size_t>(core.values().pool.threads / 4, copy_depth_max));
 }
 
 std::size_t write_depth(const file_state& state, std::size_t depth) {

@@ -93,7 +93,8 @@ inline constexpr std::uint64_t written_by_loop_max = 512 << 10;
 inline constexpr std::size_t copy_depth_max = 2;
 
 // How many writes of one file may be under way by that route where `depth` are wanted: where each
-// has a worker a quarter of them, so that a disk that hangs leaves some for others.
+// has a worker a quarter of them, or two of a few, so that a disk that hangs leaves some for
+// others.
 [[nodiscard]] std::size_t depth_within_workers(engine_core& core, op_route route,
                                                std::size_t depth);
 

@@ -122,11 +122,9 @@ result<void> engine_core::make_memory() {
 // rings of buffers that they take from (5.19).
 void engine_core::try_provided_buffers() {
   provided_ = std::make_unique<provided_buffers>(*ring_, *blocks_, values_.frames.provided_bytes);
-  const int refusal = provided_->join();
-  if (refusal == 0) provided_->leave();
-  const bool can = refusal == 0 || refusal == ENOBUFS;  // no block is free for now
+  const int refusal = provided_->refusal();
   const std::string why = std::string(code_name(refusal)) + ": no ring of provided buffers";
-  if (!capabilities_.add("ring.provided_buffers", can, why)) provided_.reset();
+  if (!capabilities_.add("ring.provided_buffers", refusal == 0, why)) provided_.reset();
 }
 
 // Registers the arena as far as RLIMIT_MEMLOCK allows

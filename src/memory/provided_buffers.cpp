@@ -31,6 +31,14 @@ void provided_buffers::take_blocks() {
   }
 }
 
+int provided_buffers::refusal() const {
+  alignas(64) std::byte nothing[64];
+  kernel::buffer_ring one({nothing}, sizeof nothing);
+  const int refused = ring_.register_buffers(group, one);
+  if (refused == 0) ring_.unregister_buffers(group, one);
+  return refused;
+}
+
 int provided_buffers::join() {
   if (users_ > 0) {
     ++users_;

@@ -40,6 +40,8 @@ class provided_buffers {
   // What a receive names (op_request::buffer_index).
   static constexpr std::uint16_t group = 0;
 
+  // Why the kernel takes no ring of buffers, an errno, or 0: it is given one for a moment.
+  [[nodiscard]] int refusal() const;
   // One user more, which must leave() once none of its receives is in flight. An errno, 0 when
   // done: ENOBUFS while the pool has no block to spare, EINVAL before Linux 5.19, ENOMEM.
   [[nodiscard]] int join();

@@ -111,9 +111,10 @@ struct way_up {
 };
 
 // One level up, first without the permission to read it, which only the sync needs.
-std::int64_t look_above(kernel::unique_fd& here, kernel::inode_info& inode, way_up& way) {
+std::int64_t look_above(kernel::unique_fd& here, kernel::inode_info& inode, way_up& way,
+                        int level) {
   kernel::unique_fd above(::openat(here.get(), "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!above) return -errno;
+  if (!above) return level > 0 && errno == EACCES ? 0 : -errno;
   const result<kernel::inode_info> seen = kernel::inode_of(above.get());
   if (!seen) return -seen.error().code;
   const bool is_top = seen->device != inode.device || seen->inode == inode.inode;
@@ -139,8 +140,8 @@ std::int64_t look_up(void* context) {
   kernel::unique_fd here(::openat(way.directory_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!here) return -errno;
   for (int level = 0; level < levels_max; ++level) {
-    const std::int64_t seen = look_above(here, *inode, way);
-    if (seen <= 0) return level > 0 && seen == -EACCES ? 0 : seen;
+    const std::int64_t seen = look_above(here, *inode, way, level);
+    if (seen <= 0) return seen;
   }
   return -ELOOP;
 }

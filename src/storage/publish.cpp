@@ -204,6 +204,8 @@ task<result<void>> publish(file& of, directory& in, std::string last_name,
   if (durable && new_directories::of_process().any()) {
     const result<void> kept = co_await keep_directory(state.core, in.fd());
     if (!kept) co_return kept;
+    const result<void> still_trusted = check_trust(state, *inode);
+    if (!still_trusted) co_return still_trusted;
   }
   const std::uint64_t workers = state.core.values().pool.threads / 2;
   // A large one may take long to sync, and the lane of the directory waits for the solos in it.

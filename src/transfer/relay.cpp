@@ -91,7 +91,7 @@ class direction {
     so_far_.copies = by_pipe_ ? 0 : 2;
   }
 
-  void begin(std::span<const std::byte> received, const direction& back);
+  void begin(std::span<const std::byte> received, direction& back);
   void cancel();
   [[nodiscard]] bool has_ended() const { return step_ == step::ended; }
 
@@ -108,6 +108,7 @@ class direction {
   }
   [[nodiscard]] bool is_stuck() const;
   void judge_silence();
+  [[nodiscard]] int rate_verdict(std::uint64_t bytes);
   void taken(result<pipe_lease> got);
   void taken(result<lease> got);
   void answered(const result<std::size_t>& got);
@@ -129,7 +130,7 @@ class direction {
   stream& to_;
   receipt& so_far_;
   const bool may_copy_ = knobs().path != tuning::relay_choice::splice;
-  const direction* back_ = nullptr;  // the other one
+  direction* back_ = nullptr;  // the other one
   scope* runs_in_ = nullptr;
   step step_ = step::idle;
   bool by_pipe_;  // false: this system or these sockets have no splice, or the knob says so
@@ -141,10 +142,11 @@ class direction {
   std::int64_t looked_ns_ = 0;        // when last nobody waited for what we hold
   std::int64_t in_vain_ns_ = 0;       // the last try at the end of a silence that moved nothing
   bool is_last_try_ = false;          // the emptying under way: at the end of a silence
+  std::int64_t taking_since_ns_ = 0;  // waits for a pipe or block, 0: it does not
   bool told_readable_ = false;        // by the poll that nothing was received after
 };
 
-void direction::begin(std::span<const std::byte> received, const direction& back) {
+void direction::begin(std::span<const std::byte> received, direction& back) {
   back_ = &back;
   bytes_ = received;
   blocked_ns_ = both_.begun_ns;
@@ -168,7 +170,7 @@ detail::root_task direction::flow() {
     }
     const bool for_pipe = waits_for_pipe();
     if (step_ != step::taking) continue;
-    const std::int64_t since_ns = kernel::now_ns();
+    taking_since_ns_ = kernel::now_ns();
     if (for_pipe) {
       pipe_await taking = both_.core.pipes().take(watch.lease_timeout());
       taken(co_await taking);
@@ -176,7 +178,7 @@ detail::root_task direction::flow() {
       lease_await taking(both_.core.blocks(), both_.core.loop(), watch.lease_timeout());
       taken(co_await taking);
     }
-    both_.kept_waiting(since_ns);
+    both_.kept_waiting(std::exchange(taking_since_ns_, 0));
   }
   runs_in_ = nullptr;
   both_.ended.notify();
@@ -338,8 +340,16 @@ void direction::judge_silence() {
   looked_ns_ = now;
   const bool silent = both_.limit_ns() != 0 && now - both_.moved_ns >= both_.limit_ns();
   if (silent && back_->step_ != step::taking && !is_left_to_back()) return end(ETIMEDOUT);
-  const int slow = both_.rate_verdict(0);
+  const int slow = rate_verdict(0);
   if (slow != 0) end(slow);
+}
+
+// What the other direction has waited for memory of ours so far is no time of the peers'.
+int direction::rate_verdict(std::uint64_t bytes) {
+  if (back_->taking_since_ns_ != 0) {
+    both_.kept_waiting(std::exchange(back_->taking_since_ns_, kernel::now_ns()));
+  }
+  return both_.rate_verdict(bytes);
 }
 
 // Of the first try: this kind of socket has no splice.
@@ -394,7 +404,7 @@ void direction::emptied(const result<std::size_t>& got) {
     if (so_far_.first_byte.count() == 0)
       so_far_.first_byte = std::chrono::nanoseconds(both_.moved_ns - both_.begun_ns);
   }
-  const int slow = both_.rate_verdict(moved);
+  const int slow = rate_verdict(moved);
   if (slow != 0) return end(slow);
   const bool was_last_try = std::exchange(is_last_try_, false);
   if (held_ > 0 || !bytes_.empty()) {

@@ -18,6 +18,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -82,7 +83,7 @@ bool is_misaligned(const fuse_file_info* fi, std::size_t bytes, off_t offset) {
   if ((fi->flags & O_DIRECT) == 0) return false;
   support::fault_orders& o = *here.orders;
   ++o.direct_writes;
-  const std::size_t unit = o.direct_unit;
+  const std::size_t unit = std::max<std::size_t>(o.direct_unit, 1);
   if (bytes % unit == 0 && static_cast<std::size_t>(offset) % unit == 0) return false;
   ++o.misaligned;
   return true;

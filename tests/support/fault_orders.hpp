@@ -44,7 +44,7 @@ struct fault_orders {
   std::atomic<std::uint64_t> short_reads_every{0};
   std::atomic<std::uint32_t> short_read_bytes{0};
   // A write on a descriptor with O_DIRECT must be a multiple of this in offset and length, or it is
-  // EINVAL as on a disk; 1 takes anything.
+  // EINVAL as on a disk; 1 takes anything, and so does 0: memory of zeroes orders nothing.
   std::atomic<std::uint32_t> direct_unit{1};
 
   // Every write is answered so much later: a slow disk.

@@ -46,36 +46,26 @@ bool cancel_after(world& w, const route& by, content c, std::uint64_t operations
 
 template <class Wanted>
 void cancel_each(const std::vector<setting>& settings, Wanted wanted) {
-  for_each(settings,
-           {{"sluice.loop.completions_per_turn", "1"},
-            {"sluice.memory.block_bytes", "32K"},
-            {"sluice.memory.arena_bytes", "1M"},
-            {"sluice.receive.mapped_bytes", "64K"},
-            {"sluice.splice.pipes_max", "1"},
-            {"sluice.splice.pipe_bytes", "16K"},
-            {"sluice.splice.chunk_bytes", "16K"},
-            {"sluice.copy.chunk_bytes", "16K"},
-            {"sluice.storage.drop_bytes", "64K"}},
-           wanted, [](world& w, const route& by) {
-             const content c{.seed = 72, .length = 6 * block + 321};
-             make_source(w.at("source"), c);
-             std::uint64_t cancelled = 0;
-             int ended_by_themselves = 0;
-             for (std::uint64_t k = 0; k < 400 && ended_by_themselves < 3; ++k) {
-               CAPTURE(k);
-               const bool in_time = cancel_after(w, by, c, k);
-               ended_by_themselves += in_time ? 0 : 1;
-               cancelled += in_time ? 1 : 0;
-               if (!by.is_past_us || k % 2 == 0) continue;
-               // Of other bytes: what was left in a pipe would be found in the next one's.
-               transfer next(w, by, {c.seed, block + 5, 2 * block + 3}, transfer::local());
-               next.finish();
-               next.check_whole();
-             }
-             CHECK(ended_by_themselves == 3);
-             // Blocks are shared by one call, between those that open the files and give the name.
-             CHECK(cancelled >= (by.is_shared ? 4 : 6));
-           });
+  for_each(settings, small_steps, wanted, [](world& w, const route& by) {
+    const content c{.seed = 72, .length = 6 * block + 321};
+    make_source(w.at("source"), c);
+    std::uint64_t cancelled = 0;
+    int ended_by_themselves = 0;
+    for (std::uint64_t k = 0; k < 400 && ended_by_themselves < 3; ++k) {
+      CAPTURE(k);
+      const bool in_time = cancel_after(w, by, c, k);
+      ended_by_themselves += in_time ? 0 : 1;
+      cancelled += in_time ? 1 : 0;
+      if (!by.is_past_us || k % 2 == 0) continue;
+      // Of other bytes: what was left in a pipe would be found in the next one's.
+      transfer next(w, by, {c.seed, block + 5, 2 * block + 3}, transfer::local());
+      next.finish();
+      next.check_whole();
+    }
+    CHECK(ended_by_themselves == 3);
+    // Blocks are shared by one call, between those that open the files and give the name.
+    CHECK(cancelled >= (by.is_shared ? 4 : 6));
+  });
 }
 
 }  // namespace

@@ -14,17 +14,7 @@ constexpr content body{.seed = 91, .length = 6 * block + 321};
 template <class Check>
 void by_every_route(Check check) {
   for_each(
-      on_disk(),
-      {{"sluice.loop.completions_per_turn", "1"},
-       {"sluice.memory.block_bytes", "32K"},
-       {"sluice.memory.arena_bytes", "1M"},
-       {"sluice.receive.mapped_bytes", "64K"},
-       {"sluice.splice.pipes_max", "1"},
-       {"sluice.splice.pipe_bytes", "16K"},
-       {"sluice.splice.chunk_bytes", "16K"},
-       {"sluice.copy.chunk_bytes", "16K"},
-       {"sluice.storage.drop_bytes", "64K"}},
-      [](const route&) { return true; },
+      on_disk(), small_steps, [](const route&) { return true; },
       [&check](world& w, const route& by) {
         make_source(w.at("source"), body);
         check(w, by);

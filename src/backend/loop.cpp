@@ -113,11 +113,11 @@ void loop::call_host() {
   backend_.wake();
 }
 
-std::size_t loop::turn(std::int64_t timeout_ns, std::size_t budget) {
+std::size_t loop::turn(std::int64_t timeout_ns, std::size_t budget, std::uint64_t bytes) {
   counters_.loop.turns.add();
   in_turn_ = true;
   host_called_ = false;
-  stage();
+  stage(bytes);
   asked_to_end_ = false;
   backend_.wait(wait_limit(timeout_ns), answered_);
   answered_something_ = !answered_.empty();
@@ -133,24 +133,35 @@ std::size_t loop::turn(std::int64_t timeout_ns, std::size_t budget) {
   return ran;
 }
 
-void loop::stage() {
+// What was put off comes first, so that each has its turn.
+void loop::stage(std::uint64_t bytes) {
   no_sigpipe guard;
+  moved_in_turn_ = 0;
   hand_over_refused(refused_, guard);
   hand_over_refused(refused_polls_, guard);
+  staged_.splice(staged_.begin(), put_off_);
   while (!staged_.empty()) {
     op& o = staged_.front();
     staged_.pop_front();
-    if (hand_over(o, guard)) continue;
-    (only_waits(o.request) ? refused_polls_ : refused_).push_back(o);
+    if (moved_in_turn_ >= bytes && moves_much(o.request)) {
+      counters_.loop.put_off.add();
+      put_off_.push_back(o);
+    } else if (!hand_over(o, guard)) {
+      (only_waits(o.request) ? refused_polls_ : refused_).push_back(o);
+    }
   }
 }
 
 // Only of calls by the loop: the workers take no signal, and the kernel's own threads raise none.
 bool loop::hand_over(op& o, no_sigpipe& guard) {
-  const bool may_raise =
-      may_raise_sigpipe(o.request) && carrier_of(o.request) == carrier::inline_call;
+  const carrier by = carrier_of(o.request);
+  const bool may_raise = may_raise_sigpipe(o.request) && by == carrier::inline_call;
   if (may_raise && !guard) guard.emplace();
+  o.result = 0;
   if (!backend_.start(o)) return false;
+  // A worker may be at it already.
+  if (by != carrier::worker && o.result > 0 && moves_much(o.request))
+    moved_in_turn_ += static_cast<std::uint64_t>(o.result);
   if (may_raise && may_have_raised_sigpipe(o)) guard->may_have_raised();
   set_state(o, op_state::in_flight);
   ++o.rounds;
@@ -174,7 +185,7 @@ std::int64_t loop::next_deadline_ns() const {
 }
 
 std::int64_t loop::wait_limit(std::int64_t timeout_ns) const {
-  if (!ready_.empty()) return 0;
+  if (!ready_.empty() || !put_off_.empty()) return 0;
   if (timers_.empty()) return timeout_ns;
   const std::int64_t until = std::max<std::int64_t>(next_deadline_ns() - kernel::now_ns(), 0);
   return timeout_ns < 0 ? until : std::min(timeout_ns, until);

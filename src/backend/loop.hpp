@@ -1,6 +1,7 @@
 // The loop: stages ops, has the backend submit them, harvests every answer, and only then runs
 // completions. One turn, in order:
-//   stage    ops begun since the last turn go to the backend, as far as it has room
+//   stage    ops begun since the last turn go to the backend, as far as it has room; once the loop
+//            has moved so many bytes itself, calls that would move more wait for the next turn
 //   wait     the backend submits them and waits for an answer, the next timer, or a wake-up
 //   settle   EINTR, EAGAIN and short counts are absorbed; final results go to the ready list
 //   timers   what is past its deadline ends or is cancelled
@@ -12,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -45,8 +47,9 @@ class loop {
   void become_guest() { is_guest_ = true; }
 
   // One turn; runs at most `budget` completions and returns how many it ran. Negative timeout: no
-  // limit.
-  std::size_t turn(std::int64_t timeout_ns, std::size_t budget);
+  // limit. `bytes`: after so many moved by its own calls it puts off those that move much.
+  std::size_t turn(std::int64_t timeout_ns, std::size_t budget,
+                   std::uint64_t bytes = std::numeric_limits<std::uint64_t>::max());
 
   // Runs `work` in the next turn, in the order of posting. Any thread.
   void post(std::move_only_function<void()> work);
@@ -60,7 +63,8 @@ class loop {
   // no more (kernel-notes/deferred_work_runs_in_batches.md). So does a cancel, which the backend
   // hands over and answers in its next wait.
   [[nodiscard]] bool has_work() const {
-    return !ready_.empty() || !staged_.empty() || answered_something_ || asked_to_end_;
+    return !ready_.empty() || !staged_.empty() || !put_off_.empty() || answered_something_ ||
+           asked_to_end_;
     // Not refused_: only answers make room, and they are work themselves.
   }
 
@@ -74,7 +78,7 @@ class loop {
                                  boost::intrusive::constant_time_size<false>>;
 
   void call_host();
-  void stage();
+  void stage(std::uint64_t bytes);
   // Made by the first call of a round of staging that may raise it, and gone with the round.
   using no_sigpipe = std::optional<kernel::sigpipe_guard>;
   bool hand_over(op& o, no_sigpipe& guard);
@@ -93,12 +97,14 @@ class loop {
   tuning::counters& counters_;
   // Loop thread.
   op_list staged_;
+  op_list put_off_;        // staged, and the turn had moved enough
   op_list refused_;        // staged, and the backend had no room for them
   op_list refused_polls_;  // a list of their own: who only waits keeps nobody from working
   op_list answered_;
   op_list ready_;
   timer_set timers_;
   std::size_t under_way_ = 0;
+  std::uint64_t moved_in_turn_ = 0;  // by calls of the loop
   bool answered_something_ = false;  // in the last turn
   bool asked_to_end_ = false;        // an op, since the last wait
   bool is_guest_ = false;

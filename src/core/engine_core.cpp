@@ -66,7 +66,7 @@ engine_core::~engine_core() {
   if (!loop_) return;
   cancel_all();
   while (!tasks_.empty() || loop_->ops_under_way() > 0) {
-    loop_->turn(-1, values_.loop.completions_per_turn);
+    loop_->turn(-1, values_.loop.completions_per_turn, values_.loop.bytes_per_turn);
     cancel_all();  // what tasks begun meanwhile
   }
 }
@@ -195,14 +195,14 @@ bool engine_core::somebody_leaves() const { return provided_ && provided_->leavi
 void engine_core::run() {
   while ((!tasks_.empty() || closer_->pending() > 0 || somebody_leaves()) &&
          !stopping_.load(std::memory_order_acquire)) {
-    loop_->turn(-1, values_.loop.completions_per_turn);
+    loop_->turn(-1, values_.loop.completions_per_turn, values_.loop.bytes_per_turn);
   }
   stopping_.store(false, std::memory_order_relaxed);  // so that run can be called again
   call_host();
 }
 
 std::size_t engine_core::turn(std::int64_t timeout_ns, std::size_t budget) {
-  const std::size_t ran = loop_->turn(timeout_ns, budget);
+  const std::size_t ran = loop_->turn(timeout_ns, budget, values_.loop.bytes_per_turn);
   call_host();
   return ran;
 }

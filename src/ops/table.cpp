@@ -265,6 +265,13 @@ carrier carrier_of(const op_request& request) {
   }
 }
 
+bool moves_much(const op_request& r) {
+  constexpr std::uint64_t little_bytes = 64 * 1024;
+  const carrier by = carrier_of(r);
+  if (by == carrier::worker || by == carrier::polled || by == carrier::loop) return false;
+  return r.kind == op_kind::call || bytes_wanted(r) > little_bytes;
+}
+
 bool is_short(const op_request& request, std::uint64_t count) {
   if (request.accept_short) return false;
   const short_rule rule = row_of(request.kind).when_short;

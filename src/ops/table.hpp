@@ -55,9 +55,10 @@ struct op_row {
 [[nodiscard]] const op_row& row_of(op_kind kind);
 
 // Whether a thread that performs it may get SIGPIPE: there is no MSG_NOSIGNAL for these
-// (kernel-notes/sendfile_raises_sigpipe.md).
+// (kernel-notes/sendfile_raises_sigpipe.md). What the loop calls may make them, and says -EPIPE.
 [[nodiscard]] inline bool may_raise_sigpipe(const op_request& r) {
-  return r.kind == op_kind::sendfile || (r.kind == op_kind::splice && !r.to_own_pipe);
+  return r.kind == op_kind::sendfile || r.kind == op_kind::call ||
+         (r.kind == op_kind::splice && !r.to_own_pipe);
 }
 
 // It waits for a peer, perhaps for ever, and must not keep those from working that end in time.
@@ -65,7 +66,11 @@ struct op_row {
   return r.kind == op_kind::poll || r.kind == op_kind::recv_multishot;
 }
 
-// function(context) on a worker thread; its result is what it returns: >= 0 or -errno.
+// The loop may move more than 64 KiB itself by it, which others can wait for.
+[[nodiscard]] bool moves_much(const op_request& r);
+
+// function(context) on a worker thread, or by the loop where the route says so; its result is what
+// it returns: >= 0 or -errno.
 [[nodiscard]] inline op_request call_of(std::int64_t (*function)(void*), void* context) {
   op_request request;
   request.kind = op_kind::call;

@@ -334,6 +334,40 @@ TEST_CASE("polls without room keep nobody else back, and go on once they have it
 
 // ---- settling
 
+TEST_CASE("once the loop has moved so much in a turn, calls that move much wait for the next") {
+  bench b;
+  b.backend.perform = [](const op_request& r) { return static_cast<std::int64_t>(r.length); };
+  op_request hose = request_of(op_kind::sendfile, 3, nullptr, 1 << 20);
+  hose.route = op_route::loop_thread;
+  std::deque<told_op> hoses;
+  for (int i = 0; i < 5; ++i) hoses.emplace_back(hose);
+  told_op trickle(request_of(op_kind::send, 3, memory.data(), 100));
+  told_op by_worker(request_of(op_kind::write, 3, nullptr, 1 << 20));
+  for (told_op& each : hoses) b.loop.start(each, nullptr);
+  b.loop.start(trickle, nullptr);
+  b.loop.start(by_worker, nullptr);
+
+  const auto turn = [&b] { return b.loop.turn(-1, all, 2 << 20); };
+  CHECK(turn() == 4);
+  CHECK(hoses[1].times_told == 1);
+  CHECK(hoses[2].times_told == 0);
+  CHECK(trickle.times_told == 1);
+  CHECK(by_worker.times_told == 1);
+  CHECK(b.counters.loop.put_off.get() == 3);
+  CHECK(b.loop.has_work());  // a guest is called again, and nobody waits
+  told_op latecomer(hose);
+  b.loop.start(latecomer, nullptr);
+  CHECK(turn() == 2);
+  CHECK(hoses[3].times_told == 1);  // in their order
+  CHECK(latecomer.times_told == 0);
+  b.loop.cancel(hoses[4], ECANCELED);
+  CHECK(turn() == 2);
+  CHECK(hoses[4].told == -ECANCELED);
+  CHECK(latecomer.times_told == 1);
+  CHECK(turn() == 0);
+  CHECK_FALSE(b.loop.has_work());
+}
+
 TEST_CASE("EINTR and EAGAIN are absorbed by trying again") {
   bench b;
   told_op o(writing());

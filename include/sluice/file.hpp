@@ -22,6 +22,7 @@ namespace sluice {
 class engine;
 class engine_core;
 struct file_state;
+struct receipt;
 
 struct file_info {
   std::uint64_t bytes = 0;
@@ -77,8 +78,9 @@ class SLUICE_API file {
   // kernel may have dropped the pages (kernel-notes/failed_sync_is_told_once.md). So is another
   // failed sync of that filesystem meanwhile, of this engine or told by engine::add_suspect.
   // code::engine_failed after a failed sync with sluice.commit.on_failure=fail_engine. A cancel
-  // before the sync began is ECANCELED, after that it waits for the sync.
-  [[nodiscard]] task<result<void>> commit();
+  // before the sync began is ECANCELED, after that it waits for the sync. `of`, when given, is the
+  // receipt of the transfer that wrote it and lives until then: success sets its `durable`.
+  [[nodiscard]] task<result<void>> commit(receipt* of = nullptr);
   // The data's part of a durable publish, for whoever has something to do between data and name:
   // publish with durability::stored and the directory's sync must follow, and only then it is
   // durable. Shares its sync with other files that are being published (sluice.commit.grouping).
@@ -165,6 +167,9 @@ struct publish_options {
   existing_name existing = existing_name::replace;
   durability wanted = durability::durable;
   modified when = modified::as_written;
+  // Of the transfer that wrote the file, and lives until the end: a durable publish that succeeds
+  // sets its `durable`.
+  receipt* of_content = nullptr;
 };
 
 // Gives a created file its final name in `in`: data synced, name given by linkat or renameat2,

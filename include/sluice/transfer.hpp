@@ -58,12 +58,15 @@ struct receipt {
   std::uint64_t copied_bytes = 0;  // memcpy'd by sluice itself: bytes that came with a head
   std::uint64_t ops = 0;           // kernel operations, each time that one was begun or continued
   std::uint64_t short_ops = 0;     // of them, those that moved a part and were continued
-  // From the start of the transfer: when the first operation that moved something had ended. One
-  // into or out of a block ends with the whole of it.
+  std::chrono::steady_clock::time_point begun{};  // when it was awaited
+  // From `begun`: when the first operation that moved something had ended. One into or out of a
+  // block ends with the whole of it.
   std::chrono::nanoseconds first_byte{};
   std::chrono::nanoseconds
       last_byte{};                    // until the last byte was received, or handed to the socket
   std::chrono::nanoseconds stored{};  // until the last write had completed
+  // Until the file::commit, or the publish, that was given this receipt had succeeded; zero before.
+  std::chrono::nanoseconds durable{};
   std::uint64_t zero_copy_bytes = 0;  // sent without any copy, as the kernel reports it
   // Of `bytes`, those that went another way than `path`: edges of a direct receive, through the
   // page cache; the prefix of a spliced or mapped receive, and what a spliced relay was handed;

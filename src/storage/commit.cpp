@@ -3,10 +3,12 @@
 #include <fcntl.h>
 
 #include <cerrno>
+#include <chrono>
 #include <utility>
 #include <vector>
 
 #include "ops/table.hpp"
+#include "sluice/transfer.hpp"
 #include "storage/committer.hpp"
 #include "storage/file_state.hpp"
 #include "storage/new_directories.hpp"
@@ -62,7 +64,13 @@ task<result<void>> commit_writes(file_state& state) {
   co_return co_await commit_in(committer_of(state.core), own, state, 0, modified::as_written);
 }
 
-task<result<void>> file::commit() { return commit_writes(*state_); }
+void note_durable(receipt& of) { of.durable = std::chrono::steady_clock::now() - of.begun; }
+
+task<result<void>> file::commit(receipt* of) {
+  const result<void> committed = co_await commit_writes(*state_);
+  if (committed && of != nullptr) note_durable(*of);
+  co_return committed;
+}
 
 task<result<void>> commit_to_publish(file_state& state, const kernel::inode_info& inode,
                                      modified when) {

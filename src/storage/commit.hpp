@@ -32,6 +32,9 @@ struct file_state;
 [[nodiscard]] task<result<void>> commit_to_publish(file_state& state,
                                                    const kernel::inode_info& inode, modified when);
 
+// `of` has become durable just now.
+void note_durable(receipt& of);
+
 // What a failed sync means for who asked for it.
 [[nodiscard]] result<void> verdict_on_sync(std::int64_t outcome, const char* op);
 

@@ -187,12 +187,8 @@ result<void> check(const file_state& state, const std::string& name,
   return check_trust(state, inode);
 }
 
-}  // namespace
-
-const char* name(durability d) { return d == durability::durable ? "durable" : "stored"; }
-
-task<result<void>> publish(file& of, directory& in, std::string last_name,
-                           publish_options options) {
+task<result<void>> publish_at_all(file& of, directory& in, std::string last_name,
+                                  publish_options options) {
   file_state& state = of.state();
   const transfer_claim claim(state, transfer_claim::hold::publish);
   if (!claim) co_return fail(EBUSY, "publish", "the file is being written, or published");
@@ -224,6 +220,24 @@ task<result<void>> publish(file& of, directory& in, std::string last_name,
       co_await give_name(state, in.fd(), last_name, options, inode->device);
   if (!has_name || !durable) co_return has_name;
   co_return named_and_synced(co_await sync_directory(state.core, in.fd(), losses_before));
+}
+
+task<result<void>> publish_and_tell(file& of, directory& in, std::string last_name,
+                                    publish_options options) {
+  const result<void> published = co_await publish_at_all(of, in, std::move(last_name), options);
+  if (published) note_durable(*options.of_content);
+  co_return published;
+}
+
+}  // namespace
+
+const char* name(durability d) { return d == durability::durable ? "durable" : "stored"; }
+
+task<result<void>> publish(file& of, directory& in, std::string last_name,
+                           publish_options options) {
+  const bool tells = options.of_content != nullptr && options.wanted == durability::durable;
+  if (!tells) return publish_at_all(of, in, std::move(last_name), options);
+  return publish_and_tell(of, in, std::move(last_name), options);
 }
 
 }  // namespace sluice

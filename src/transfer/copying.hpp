@@ -41,7 +41,7 @@ class copying {
   // Whether any page of the two was used: shared blocks need none.
   [[nodiscard]] bool has_used_pages() const { return uses_pages_; }
   [[nodiscard]] std::chrono::nanoseconds elapsed() const {
-    return std::chrono::nanoseconds(kernel::now_ns() - begun_ns_);
+    return std::chrono::steady_clock::now() - so_far_.begun;
   }
 
  private:
@@ -95,7 +95,6 @@ class copying {
   receipt& so_far_;
   const bool is_forced_ =
       knobs().path != tuning::file_copy_choice::automatic || options_.cache == cache_policy::direct;
-  const std::int64_t begun_ns_ = kernel::now_ns();
   step step_ = step::ended;
   int failure_ = 0;
   const char* refusal_ = nullptr;

@@ -82,7 +82,7 @@ task<result<void>> flow_alone(copying& c, const receipt& so_far) {
 task<result<receipt>> copy_at_all(file& from, file& into, copy_options options, receipt* progress) {
   receipt own;
   receipt& so_far = progress != nullptr ? *progress : own;
-  so_far = {};
+  so_far = {.begun = std::chrono::steady_clock::now()};
   if (!from || !into) co_return fail(EBADF, where, "a file is closed");
   file_state& target = into.state();
   const result<void> right = look_at(from.state(), target, options);

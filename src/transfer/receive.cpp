@@ -402,10 +402,9 @@ task<result<receipt>> receive_at_all(stream& from, file& into, receive_options o
                                      receipt* progress) {
   receipt own;
   receipt& so_far = progress != nullptr ? *progress : own;
-  so_far = {};
+  so_far = {.begun = std::chrono::steady_clock::now()};
   if (!from || !into) co_return fail(EBADF, "receive_to_file", "the stream or the file is closed");
   receiving r{from, into.state(), options, so_far};
-  r.begun_ns = static_cast<std::uint64_t>(kernel::now_ns());
   if (options.prefix.size() > options.length)
     co_return fail(EINVAL, "receive_to_file", "prefix longer than length");
   if (options.length > op_no_offset / 2 - std::min(options.offset, op_no_offset / 2))

@@ -23,15 +23,14 @@ struct receiving {
   range_parts parts{};     // for direct; else all is body
   cache_policy cache = cache_policy::cached;  // how the pages are kept out of the cache
   page_dropper* dropper = nullptr;            // for drop_behind
-  std::uint64_t begun_ns = 0;
-  const char* where = "receive_to_file";  // what its error says: of a refused path the reason
+  const char* where = "receive_to_file";      // what its error says: of a refused path the reason
   // Of options.length, the prefix included. By splice only what the file has: bytes that get lost
   // in a pipe were never anybody's.
   std::uint64_t received = 0;
 
   [[nodiscard]] bool direct() const { return so_far.path == path::direct; }
   [[nodiscard]] std::chrono::nanoseconds elapsed() const {
-    return std::chrono::nanoseconds(kernel::now_ns() - static_cast<std::int64_t>(begun_ns));
+    return std::chrono::steady_clock::now() - so_far.begun;
   }
   [[nodiscard]] std::uint64_t left() const { return options.length - received; }
   [[nodiscard]] std::uint64_t next_offset() const { return options.offset + received; }

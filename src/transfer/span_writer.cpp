@@ -1,9 +1,9 @@
 #include <cerrno>
+#include <chrono>
 #include <optional>
 #include <utility>
 
 #include "core/this_scope.hpp"
-#include "kernel/clock.hpp"
 #include "sluice/transfer.hpp"
 #include "storage/file_state.hpp"
 #include "storage/write_window.hpp"
@@ -12,7 +12,8 @@
 namespace sluice {
 
 struct span_writer::state {
-  state(file_state* into, body_check* by) : file(into), check(by), begun_ns(kernel::now_ns()) {
+  state(file_state* into, body_check* by) : file(into), check(by) {
+    so_far.begun = std::chrono::steady_clock::now();
     refusal = take_file();
   }
   file_state* const file;  // null: it is closed
@@ -21,11 +22,10 @@ struct span_writer::state {
   error refusal;                         // code 0: nothing is in the way
   std::unique_ptr<write_window> window;  // made with the first write, which knows its task
   receipt so_far;
-  std::int64_t begun_ns;
   bool ended = false;  // the last part was given
 
   [[nodiscard]] std::chrono::nanoseconds elapsed() const {
-    return std::chrono::nanoseconds(kernel::now_ns() - begun_ns);
+    return std::chrono::steady_clock::now() - so_far.begun;
   }
 
  private:

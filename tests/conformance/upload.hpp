@@ -46,6 +46,7 @@ inline sluice::task<uploaded> receive_upload(sluice::engine& e, sluice::stream f
   if (u.outcome && !request.name.empty()) {
     sluice::publish_options options;
     options.wanted = request.wanted;
+    options.of_content = &u.progress;
     u.published = co_await sluice::publish(*into, *in, request.name, options);
   }
   co_return u;

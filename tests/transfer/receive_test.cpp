@@ -102,6 +102,23 @@ sluice::file adopted(world& w, const std::string& name) {
   return std::move(*made);
 }
 
+// Into a file that has its name.
+sluice::task<sluice::receipt> receive_and_commit(world& w, std::span<const std::byte> body) {
+  stream_pair ends = stream_pair::tcp();
+  peer sender(ends.take_theirs(), [body](int fd) { send_all(fd, body); });
+  sluice::stream from = adopt(w.engine(), ends.take_ours());
+  const int fd = ::open(w.at("named").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  sluice::result<sluice::file> into = sluice::file::adopt(w.engine(), fd);
+  sluice::receipt progress;
+  const auto received =
+      co_await sluice::receive_to_file(from, *into, of_length(body.size()), &progress);
+  CHECK(received.has_value());
+  CHECK(progress.durable == 0ns);
+  const sluice::result<void> committed = co_await into->commit(&progress);
+  CHECK(committed.has_value());
+  co_return progress;
+}
+
 }  // namespace
 
 TEST_CASE("a body of any length arrives byte by byte by every path, and the receipt is exact") {
@@ -656,6 +673,33 @@ sluice::task<std::vector<int>> try_others(sluice::engine& e, sluice::stream& wit
 }
 
 }  // namespace
+
+TEST_CASE("a receipt says when its bytes were durable: of a publish or commit, and only of these") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    const std::vector<std::byte> sent = pattern(8, 0, 70'000);
+    const auto publish = [&](const std::string& name, sluice::durability wanted) {
+      stream_pair ends = stream_pair::tcp();
+      peer sender(ends.take_theirs(), [&sent](int fd) { send_all(fd, sent); });
+      const upload_request request{w.folder().path(), name, of_length(sent.size()), wanted};
+      const uploaded u =
+          w.run(receive_upload(w.engine(), adopt(w.engine(), ends.take_ours()), request));
+      CHECK(u.published.has_value() == !name.starts_with('/'));
+      return u.progress;
+    };
+    const auto before = std::chrono::steady_clock::now();
+    const sluice::receipt durable = publish("durable", sluice::durability::durable);
+    const auto after = std::chrono::steady_clock::now();
+    CHECK(durable.durable > durable.stored);
+    CHECK(durable.begun >= before);
+    CHECK(durable.begun + durable.durable <= after);
+    CHECK(publish("stored", sluice::durability::stored).durable == 0ns);
+    CHECK(publish("/refused", sluice::durability::durable).durable == 0ns);
+    const sluice::receipt committed = w.run(receive_and_commit(w, sent));
+    CHECK(committed.durable > committed.stored);
+  }
+}
 
 TEST_CASE("one transfer at a time has a file object, others are told EBUSY and disturb nothing") {
   for (const setting& on : every_setting()) {

@@ -279,28 +279,28 @@ bool is_for_at_once(const exchange& x, const destination& to, const sluice::rece
 }
 
 sluice::task<checked> publish_upload(exchange& x, sluice::file& from, destination& to,
-                                     const sluice::receipt& moved, std::string_view& held) {
+                                     sluice::receipt& moved, std::string_view& held) {
   if (is_for_at_once(x, to, moved)) {
     const std::optional<path_locks::hold> alone = x.home.locks().try_hold(x.where.path);
-    const sluice::publish_options options{.wanted = to.wanted, .when = to.when};
+    const sluice::publish_options options{
+        .wanted = to.wanted, .when = to.when, .of_content = &moved};
     if (alone) co_return co_await give_name(x, from, to, options, held);
   }
-  co_return co_await publish_in_steps(x, from, to, held);
+  checked done = co_await publish_in_steps(x, from, to, held);
+  if (done && to.wanted == sluice::durability::durable)
+    moved.durable = std::chrono::steady_clock::now() - moved.begun;
+  co_return done;
 }
 
 answer answer_published(const exchange& x, const sluice::file& published, const destination& to,
-                        const digest_check& check, const sluice::receipt& moved,
-                        std::chrono::nanoseconds elapsed) {
+                        const digest_check& check, const sluice::receipt& moved) {
   answer a;
   a.status = to.current ? 204 : 201;
   if (!to.current) a.fields = fmt::format("Location: {}\r\n", encode_path(x.where.path));
   const sluice::result<sluice::file_info> info = published.info();
   if (info) a.fields += fmt::format("ETag: {}\r\n", validators_of(*info).etag);
   a.fields += format_repr_digest(parse_wanted(x.asked.want_repr_digest), check.verified());
-  const bool durable = to.wanted == sluice::durability::durable;
-  a.fields += fmt::format("Sluice-Receipt: {}\r\n",
-                          format_receipt(moved, sluice::name(to.wanted),
-                                         durable ? elapsed : std::chrono::nanoseconds()));
+  a.fields += fmt::format("Sluice-Receipt: {}\r\n", format_receipt(moved, sluice::name(to.wanted)));
   return a;
 }
 
@@ -313,7 +313,6 @@ sluice::task<answer> upload(exchange& x, destination& to, digest_check& check) {
   checked done = co_await invite_body(x, into);
   if (!done) co_return std::move(done.error());
   sluice::receipt moved;
-  const auto begun = std::chrono::steady_clock::now();
   done = co_await receive_body(x, into, check, moved);
   if (!done) co_return std::move(done.error());
   if (!check.verified().empty()) {
@@ -323,7 +322,7 @@ sluice::task<answer> upload(exchange& x, destination& to, digest_check& check) {
   std::string_view held = "none";
   done = co_await publish_upload(x, into, to, moved, held);
   if (!done) co_return with_receipt(std::move(done.error()), moved, held).error();
-  co_return answer_published(x, into, to, check, moved, std::chrono::steady_clock::now() - begun);
+  co_return answer_published(x, into, to, check, moved);
 }
 
 }  // namespace

@@ -91,8 +91,7 @@ std::string end_of_payload(const sluice::receipt& moved) {
   return fmt::format("\r\n0\r\nSluice-Receipt: {}\r\n\r\n", format_receipt(moved, "none"));
 }
 
-std::string format_receipt(const sluice::receipt& moved, std::string_view durability,
-                           std::chrono::nanoseconds durable_after) {
+std::string format_receipt(const sluice::receipt& moved, std::string_view durability) {
   const auto us = [](std::chrono::nanoseconds since_start) {
     return std::chrono::duration_cast<std::chrono::microseconds>(since_start).count();
   };
@@ -101,7 +100,7 @@ std::string format_receipt(const sluice::receipt& moved, std::string_view durabi
       "last_byte_us={}; stored_us={}; durable_us={}; bytes={}; durability={}",
       sluice::name(moved.path), moved.reason, moved.copies, moved.misrouted_bytes, moved.ops,
       moved.short_ops, us(moved.first_byte), us(moved.last_byte), us(moved.stored),
-      us(durable_after), moved.bytes, durability);
+      us(moved.durable), moved.bytes, durability);
 }
 
 }  // namespace sluiced

@@ -48,8 +48,7 @@ enum class connection_field : std::uint8_t { none, close, keep_alive };
 // short_ops=0; first_byte_us=12; last_byte_us=40; stored_us=55; durable_us=900; bytes=5;
 // durability=durable`. Times are since the transfer's start, and 0 for what did not come.
 // `durability` is "durable", "stored", "unknown" after a failed sync, or "none" when nothing was
-// published; `durable_after` is when that was known, and 0 unless it is "durable".
-[[nodiscard]] std::string format_receipt(const sluice::receipt& moved, std::string_view durability,
-                                         std::chrono::nanoseconds durable_after = {});
+// published.
+[[nodiscard]] std::string format_receipt(const sluice::receipt& moved, std::string_view durability);
 
 }  // namespace sluiced

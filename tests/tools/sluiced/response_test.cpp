@@ -72,10 +72,12 @@ TEST_CASE("a receipt says path, reason, copies, operations, times, bytes and dur
   moved.first_byte = std::chrono::nanoseconds(1'234'999);
   moved.last_byte = std::chrono::milliseconds(56);
   moved.stored = std::chrono::milliseconds(57);
-  CHECK(format_receipt(moved, "durable", std::chrono::milliseconds(60)) ==
+  moved.durable = std::chrono::milliseconds(60);
+  CHECK(format_receipt(moved, "durable") ==
         "path=direct; reason=\"large enough\"; copies=1; misrouted=3; ops=7; short_ops=2; "
         "first_byte_us=1234; last_byte_us=56000; stored_us=57000; durable_us=60000; bytes=5; "
         "durability=durable");
+  moved.durable = {};
   CHECK(format_receipt(moved, "unknown").ends_with("durable_us=0; bytes=5; durability=unknown"));
 }
 

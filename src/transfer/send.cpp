@@ -153,7 +153,10 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window, 
         if (!co_await blocks.next_ready()) co_return ECANCELED;
       }
       payload = blocks.pop();
-      if (blocks.failure() != 0) co_return blocks.failure();
+      if (blocks.failure() != 0) {
+        s.op = "read";
+        co_return blocks.failure();
+      }
       if (s.zero_copy && is_zero_copy_forced(s) && blocks.buffer_index() < 0) {
         s.where = not_registered;
         co_return code::path_unavailable;
@@ -183,7 +186,7 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window, 
         continue;
       }
       while (!window.has_room()) {
-        const int failure = window.noticed(co_await window.notice(taker.interval()));
+        const int failure = window.noticed(co_await window.notice());
         if (failure != 0) co_return failure;
       }
       taker.begins(kernel::now_ns());
@@ -204,7 +207,8 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window, 
 
 task<int> send_leased(sending& s) {
   const tuning::send_knobs& knobs = s.from.core.values().send;
-  op_pace taker({knobs.timeout_ms, knobs.rate_min_bytes}, op_pace::at_silence::try_once);
+  const stall_limits limits{knobs.timeout_ms, knobs.rate_min_bytes};
+  op_pace taker(limits, op_pace::at_silence::try_once);
   scope* const task_scope = co_await this_scope{};
   const std::uint32_t flags = s.cache == cache_policy::dontcache ? kernel::dontcache_flag : 0;
   read_ahead blocks(s.from, {s.options.offset, s.options.length, s.unit, flags}, depth_of(s),
@@ -212,11 +216,11 @@ task<int> send_leased(sending& s) {
   page_dropper dropper(s.from, s.options.offset, page_state::clean, task_scope);
   if (s.cache == cache_policy::drop_behind) s.dropper = &dropper;
   zero_copy_window window(s.to, s.zero_copy ? knobs.zero_copy_depth : 0, task_scope,
-                          is_zero_copy_forced(s) ? code::path_unavailable : 0);
+                          is_zero_copy_forced(s) ? code::path_unavailable : 0, limits);
   int failure = co_await send_blocks(s, blocks, window, taker);
   s.so_far.last_byte = s.elapsed();
   co_await blocks.drained();
-  failure = co_await window.finished(failure, taker.interval());
+  failure = co_await window.finished(failure);
   if (s.dropper != nullptr) (void)co_await dropper.finished(s.next_offset());
   s.dropper = nullptr;
   s.so_far.ops += blocks.ops() + window.ops() + dropper.ops();
@@ -298,10 +302,9 @@ namespace {
 task<result<receipt>> send_at_all(stream& to, file& from, send_options options, receipt* progress) {
   receipt own;
   receipt& so_far = progress != nullptr ? *progress : own;
-  so_far = {};
+  so_far = {.begun = std::chrono::steady_clock::now()};
   if (!to || !from) co_return fail(EBADF, "send_from_file", "the stream or the file is closed");
   sending s{to, from.state(), options, so_far, options.head};
-  s.begun_ns = kernel::now_ns();
   if (options.length > op_no_offset / 2 - std::min(options.offset, op_no_offset / 2)) {
     co_return fail(EINVAL, "send_from_file", "a range past 2^63");
   }
@@ -320,7 +323,7 @@ task<result<receipt>> send_at_all(stream& to, file& from, send_options options, 
   const bool head_begun = s.head.size() < options.head.size();
   if (head_begun && s.so_far.first_byte.count() == 0) s.so_far.first_byte = s.so_far.last_byte;
   if (failure == code::path_unavailable) s.so_far.reason = s.where;
-  if (failure != 0) co_return fail(failure, "send", s.where);
+  if (failure != 0) co_return fail(failure, s.op, s.where);
   co_return s.so_far;
 }
 

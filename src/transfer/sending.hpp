@@ -23,15 +23,15 @@ struct sending {
   receipt& so_far;
   std::span<const std::byte> head;  // what of options.head is still to be sent
   std::uint64_t unit = 1;           // of the file offsets read: the alignment for direct, else 1
-  std::int64_t begun_ns = 0;
   cache_policy cache = cache_policy::cached;  // how the pages are kept out of the cache
   page_dropper* dropper = nullptr;            // for drop_behind
   bool zero_copy = false;  // blocks leave without a copy, as long as the kernel does not copy them
   file_info at_start{};
+  const char* op = "send";               // what it failed at
   const char* where = "send_from_file";  // what its error says: of a refused path the reason
 
   [[nodiscard]] std::chrono::nanoseconds elapsed() const {
-    return std::chrono::nanoseconds(kernel::now_ns() - begun_ns);
+    return std::chrono::steady_clock::now() - so_far.begun;
   }
   [[nodiscard]] std::uint64_t left() const { return options.length - so_far.bytes; }
   [[nodiscard]] std::uint64_t next_offset() const { return options.offset + so_far.bytes; }

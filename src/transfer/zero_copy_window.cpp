@@ -24,7 +24,8 @@ bool is_past_waiting(int failure) {
 
 }  // namespace
 
-zero_copy_window::zero_copy_window(stream& to, std::size_t depth, scope* task_scope, int refused)
+zero_copy_window::zero_copy_window(stream& to, std::size_t depth, scope* task_scope, int refused,
+                                   const stall_limits& limits)
     : to_(to),
       loop_(to.core().loop()),
       counters_(to.core().counters().send),
@@ -32,7 +33,8 @@ zero_copy_window::zero_copy_window(stream& to, std::size_t depth, scope* task_sc
       depth_(depth),
       refused_(refused),
       slots_(std::make_unique<slot[]>(depth)),
-      progress_(loop_) {
+      progress_(loop_),
+      acknowledging_(limits) {
   free_.reserve(depth);
   for (std::size_t i = 0; i < depth; ++i) {
     slots_[i].window = this;
@@ -129,24 +131,25 @@ int zero_copy_window::verdict(op_pace& taker, bool block_wanted, follows then) {
   return taker.ended(moved_, is_late && is_left, block_wanted && is_left, now_ns);
 }
 
-waiter::wait_await zero_copy_window::notice(std::chrono::nanoseconds timeout) {
+waiter::wait_await zero_copy_window::notice() {
   progress_.forget();
   unacknowledged_ = kernel::unacknowledged_bytes(to_.fd());
-  return progress_.notified_within(timeout);
+  acknowledging_.begins(kernel::now_ns());
+  return progress_.notified_within(acknowledging_.interval());
 }
 
 // A block may take a slow peer several intervals.
 int zero_copy_window::noticed(bool came) {
-  if (came) return 0;
-  if (!progress_.timed_out()) return ECANCELED;
-  const std::size_t before = std::exchange(unacknowledged_, kernel::unacknowledged_bytes(to_.fd()));
-  if (unacknowledged_ >= before) return ETIMEDOUT;
-  return to_.core().blocks().wanted() ? code::too_slow : 0;
+  if (!came && !progress_.timed_out()) return ECANCELED;
+  const std::size_t left = kernel::unacknowledged_bytes(to_.fd());
+  const std::size_t acknowledged = unacknowledged_ > left ? unacknowledged_ - left : 0;
+  const bool block_wanted = !came && to_.core().blocks().wanted();
+  return acknowledging_.ended(acknowledged, !came, block_wanted, kernel::now_ns());
 }
 
-task<int> zero_copy_window::finished(int failure, std::chrono::nanoseconds interval) {
+task<int> zero_copy_window::finished(int failure) {
   while (free_.size() < depth_ && !is_past_waiting(failure)) {
-    const int waited = noticed(co_await notice(interval));
+    const int waited = noticed(co_await notice());
     if (failure == 0 || waited == ECANCELED) failure = waited;
     if (waited != 0) break;
   }

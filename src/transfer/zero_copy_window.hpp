@@ -7,7 +7,6 @@
 // (kernel-notes/zero_copy_send_answers_twice.md).
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -31,8 +30,10 @@ enum class follows : std::uint8_t { nothing, more };
 class zero_copy_window {
  public:
   // At most `depth` blocks without their notice. `refused` is what a peer for whom the kernel knows
-  // no sends without a copy makes of the transfer; 0: it is sent plainly.
-  zero_copy_window(stream& to, std::size_t depth, scope* task_scope, int refused);
+  // no sends without a copy makes of the transfer; 0: it is sent plainly. `limits` are for what the
+  // peer acknowledges while a notice is waited for.
+  zero_copy_window(stream& to, std::size_t depth, scope* task_scope, int refused,
+                   const stall_limits& limits);
   zero_copy_window(const zero_copy_window&) = delete;
   zero_copy_window& operator=(const zero_copy_window&) = delete;
   ~zero_copy_window();
@@ -50,14 +51,15 @@ class zero_copy_window {
   [[nodiscard]] std::size_t moved() const { return moved_; }
   [[nodiscard]] int verdict(op_pace& taker, bool block_wanted, follows then);
 
-  // Until a notice has come; zero: no limit. Then what noticed() makes of it.
-  [[nodiscard]] waiter::wait_await notice(std::chrono::nanoseconds timeout);
+  // Until a notice has come, or an interval is over. Then noticed() says what that means: 0 go on,
+  // else why the transfer ends.
+  [[nodiscard]] waiter::wait_await notice();
   [[nodiscard]] int noticed(bool came);
 
   // Waits for every notice, in the end by a reset of the connection: at once when the transfer has
-  // failed for the peer's sake or was cancelled, else after `interval` in which the peer
-  // acknowledged nothing. `failure` as it was, or why it came to that.
-  [[nodiscard]] task<int> finished(int failure, std::chrono::nanoseconds interval);
+  // failed for the peer's sake or was cancelled, else once the peer acknowledges nothing or too
+  // little. `failure` as it was, or why it came to that.
+  [[nodiscard]] task<int> finished(int failure);
 
   [[nodiscard]] std::uint64_t zero_copy_bytes() const { return zero_copy_bytes_; }
   // Sends as the kernel was given them, those whose memory it still has not included.
@@ -88,7 +90,8 @@ class zero_copy_window {
   std::int64_t begun_ns_ = 0;
   std::size_t wanted_ = 0;
   std::size_t moved_ = 0;
-  std::size_t unacknowledged_ = 0;  // when the wait for a notice began
+  op_pace acknowledging_;           // what is acknowledged in waits for a notice
+  std::size_t unacknowledged_ = 0;  // when that wait began
   std::uint64_t zero_copy_bytes_ = 0;
   std::uint64_t ops_ = 0;
 };

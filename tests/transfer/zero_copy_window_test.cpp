@@ -353,6 +353,37 @@ TEST_CASE("a peer that takes less in an interval than makes the socket writable 
   }
 }
 
+TEST_CASE("a peer that acknowledges less than the least rate is too slow, all handed over or not") {
+  for (const setting& on : ring_settings()) {
+    CAPTURE(on.name);
+    world w(on, {{"sluice.send.zero_copy", "always"},
+                 {"sluice.send.timeout_ms", "900"},
+                 {"sluice.send.rate_min_bytes", "8M"}});
+    const std::vector<std::byte> source = pattern(42, 0, 60 * block);
+    make_file(w.at("source"), source);
+    for (const std::uint64_t length : {std::uint64_t{source.size()}, 4 * block}) {
+      CAPTURE(length);
+      stream_pair ends = stream_pair::tcp();
+      const int little = 16 * 1024;
+      ::setsockopt(ends.theirs(), SOL_SOCKET, SO_RCVBUF, &little, sizeof little);
+      std::size_t arrived = 0;
+      peer taker(ends.take_theirs(), [&arrived](int fd) {
+        std::vector<std::byte> piece(4096);
+        while (const std::size_t got = support::recv_all(fd, piece)) {
+          arrived += got;
+          std::this_thread::sleep_for(30ms);
+        }
+      });
+      const auto outcome = w.run(send_named(w.engine(), adopt(w.engine(), ends.take_ours()),
+                                            w.folder().path(), "source", range(0, length)));
+      taker.join(w);
+      CHECK((outcome ? 0 : outcome.error().code) == code::too_slow);
+      CHECK(arrived < length);
+      w.settle();
+    }
+  }
+}
+
 TEST_CASE("always: a block that is not registered is refused, and not sent with a copy") {
   for (const setting& on : ring_settings()) {
     CAPTURE(on.name);

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <string_view>
 
 #include "failure.hpp"
 
@@ -44,8 +45,10 @@ sluice::task<sluice::result<void>> send_text(exchange& x, std::span<const std::b
   co_return sluice::result<void>{};
 }
 
-// The peer's doing, or the end of the server: there is nobody to tell, or nothing to tell him.
+// The peer's doing, or the end of the server: there is nobody to tell, or nothing to tell him. A
+// disk that is somewhere else may say the same (a soft mount of NFS: ETIMEDOUT).
 bool is_of_peer(const sluice::error& problem) {
+  if (std::string_view(problem.op) == "read") return false;
   switch (problem.code) {
     case ECONNRESET:
     case EPIPE:
@@ -75,8 +78,11 @@ sluice::task<payload_sent> send_payload(exchange& x, answer& a, const std::strin
   const auto sent = co_await sluice::send_from_file(x.peer, *a.payload, options, &progress);
   payload_sent p;
   if (sent && a.has_trailers) {
+    // As the payload was, by a peer who may be as slow: a head with no payload behind it.
     const std::string end = end_of_payload(*sent);
-    p.done = co_await send_text(x, std::as_bytes(std::span(end)));
+    const sluice::send_options rest{.head = std::as_bytes(std::span(end))};
+    const auto told = co_await sluice::send_from_file(x.peer, *a.payload, rest);
+    if (!told) p.done = std::unexpected(told.error());
   }
   if (sent) co_return p;
   p.done = std::unexpected(sent.error());

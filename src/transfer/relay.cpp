@@ -7,9 +7,9 @@
 //   blocked   the sink is full: polls it, and holds what it has; its source is not read, so that
 //             the peer there is held back by its own window
 // On non-blocking sockets neither filling nor emptying waits, so that the loop makes the calls
-// itself. Worked example: 100,000 bytes are there, the pipe takes 65,536, the sink 40,000 of them:
-// blocked with 25,536, and when that sink resets its receipt says 40,000; the pipe goes back to the
-// pool with bytes in it and is closed there.
+// itself, those of a pipe in a row (pipe_run.hpp). Worked example: 100,000 bytes are there, the
+// pipe takes 65,536, the sink 40,000 of them: blocked with 25,536, and when that sink resets its
+// receipt says 40,000; the pipe goes back to the pool with bytes in it and is closed there.
 #include "sluice/relay.hpp"
 
 #include <fcntl.h>
@@ -28,6 +28,7 @@
 #include "kernel/socket.hpp"
 #include "transfer/deadline.hpp"
 #include "transfer/op_count.hpp"
+#include "transfer/pipe_run.hpp"
 #include "transfer/planner.hpp"
 #include "transfer/stall_watch.hpp"
 
@@ -43,7 +44,8 @@ struct relaying {
         rate({on.values().relay.timeout_ms, rate_min_bytes}, begun_ns) {}
   engine_core& core;
   waiter ended;  // a direction has
-  std::int64_t begun_ns = kernel::now_ns();
+  const std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
+  const std::int64_t begun_ns = kernel::now_ns();
   std::int64_t moved_ns = begun_ns;  // by either: silence of one is none while the other moves
   int failure = 0;                   // the first
   const char* where = "relay";       // what its error says: of a refused path the reason
@@ -75,6 +77,9 @@ struct relaying {
   }
 };
 
+// Then it is the others' turn.
+constexpr std::uint64_t run_bytes = std::uint64_t{1} << 20;
+
 enum class step : std::uint8_t { idle, taking, filling, emptying, blocked, ended };
 
 class direction {
@@ -85,7 +90,7 @@ class direction {
         to_(to),
         so_far_(so_far),
         by_pipe_(chosen.chosen == path::splice) {
-    so_far_ = {};
+    so_far_ = {.begun = both_.begun};
     so_far_.path = chosen.chosen;
     so_far_.reason = chosen.reason;
     so_far_.copies = by_pipe_ ? 0 : 2;
@@ -98,6 +103,8 @@ class direction {
  private:
   detail::root_task flow();
   [[nodiscard]] bool waits_for_pipe();
+  [[nodiscard]] bool is_run() const;
+  [[nodiscard]] op_request run_request();
   [[nodiscard]] op_request request() const;
   [[nodiscard]] op_request splice_request(int from, int to, std::uint64_t bytes,
                                           bool to_own_pipe) const;
@@ -115,6 +122,9 @@ class direction {
   void waited(const result<std::size_t>& ready);
   void filled(const result<std::size_t>& got);
   void emptied(const result<std::size_t>& got);
+  void ran(int failure);
+  void count_moved(std::uint64_t bytes);
+  void go_on(std::uint64_t moved);
   void pass_on_end();
   void let_go(step next);
   void copy_on(const char* reason);
@@ -136,6 +146,7 @@ class direction {
   bool by_pipe_;  // false: this system or these sockets have no splice, or the knob says so
   pipe_lease pipe_;
   std::uint64_t held_ = 0;  // in the pipe
+  pipe_run run_;
   lease block_;
   std::span<const std::byte> bytes_;  // in the block, or handed in by the caller
   std::int64_t blocked_ns_ = 0;       // since when the sink has taken nothing
@@ -161,6 +172,12 @@ void direction::begin(std::span<const std::byte> received, direction& back) {
 detail::root_task direction::flow() {
   const stall_watch watch({knobs().timeout_ms, 0});
   while (step_ != step::ended) {
+    if (is_run()) {
+      op_await running(both_.core.loop(), run_request());
+      const result<std::size_t> got = co_await running;
+      ran(got ? 0 : got.error().code);
+      continue;
+    }
     if (step_ != step::taking) {
       op_await acting(both_.core.loop(), request(), patience());
       const result<std::size_t> got = co_await acting;
@@ -226,6 +243,25 @@ void direction::taken(result<lease> got) {
   step_ = step::filling;
 }
 
+// Calls of a pipe that the loop makes itself.
+bool direction::is_run() const {
+  const bool moves = step_ == step::filling || step_ == step::emptying;
+  return moves && pipe_ && bytes_.empty() &&
+         both_.core.values().splice.via == tuning::splice_choice::loop;
+}
+
+op_request direction::run_request() {
+  run_ = {.from = from_.fd(),
+          .to = to_.fd(),
+          .pipe_in = (*pipe_).write_end(),
+          .pipe_out = (*pipe_).read_end(),
+          .pipe_bytes = (*pipe_).bytes(),
+          .held = held_,
+          .enough = run_bytes,
+          .goes_on = !others_wait()};
+  return request_of(run_);
+}
+
 op_request direction::splice_request(int from, int to, std::uint64_t bytes,
                                      bool to_own_pipe) const {
   op_request request;
@@ -238,11 +274,8 @@ op_request direction::splice_request(int from, int to, std::uint64_t bytes,
   request.flags = SPLICE_F_NONBLOCK;
   request.accept_again = true;
   request.to_own_pipe = to_own_pipe;
-  switch (both_.core.values().splice.via) {
-    case tuning::splice_choice::ring: request.route = op_route::automatic; break;
-    case tuning::splice_choice::pool: request.route = op_route::worker; break;
-    default: request.route = op_route::loop_thread; break;
-  }
+  const bool by_pool = both_.core.values().splice.via == tuning::splice_choice::pool;
+  request.route = by_pool ? op_route::worker : op_route::automatic;
   return request;
 }
 
@@ -392,23 +425,53 @@ void direction::emptied(const result<std::size_t>& got) {
   if (got && moved == 0) return end(EIO);  // takes nothing and gives no reason
   tuning::relay_counters& counters = both_.core.counters().relay;
   (bytes_.empty() ? counters.spliced_bytes : counters.copied_bytes).add(moved);
-  so_far_.bytes += moved;
   if (!bytes_.empty() && so_far_.path == path::splice) so_far_.misrouted_bytes += moved;
   if (bytes_.empty()) {
     held_ -= moved;
   } else {
     bytes_ = bytes_.subspan(moved);
   }
-  if (moved > 0) {
+  if (moved > 0) count_moved(moved);
+  if (moved > 0 && (held_ > 0 || !bytes_.empty())) ++so_far_.short_ops;
+  go_on(moved);
+}
+
+// A run that was cancelled before it began has told nothing.
+void direction::ran(int failure) {
+  if (run_.stopped == pipe_run::stop::not_begun) return end(failure);
+  so_far_.ops += run_.calls;
+  both_.core.counters().ops.submitted.add(run_.calls - 1);  // one is the loop's
+  so_far_.short_ops += run_.short_calls;
+  held_ = run_.held;
+  if (run_.filled > 0) {
+    told_readable_ = false;
     both_.moved_ns = blocked_ns_ = kernel::now_ns();
-    if (so_far_.first_byte.count() == 0)
-      so_far_.first_byte = std::chrono::nanoseconds(both_.moved_ns - both_.begun_ns);
   }
+  both_.core.counters().relay.spliced_bytes.add(run_.moved);
+  if (run_.moved > 0) count_moved(run_.moved);
+  const bool is_at_source = run_.stopped == pipe_run::stop::at_source;
+  if (run_.stopped == pipe_run::stop::at_sink && run_.failure != EAGAIN)
+    return end(run_.failure != 0 ? run_.failure : EIO);  // takes nothing and gives no reason
+  if (!is_at_source || run_.moved > 0) go_on(run_.moved);
+  if (!is_at_source || step_ != step::filling) return;
+  result<std::size_t> nothing = 0;
+  if (run_.failure != 0) nothing = fail(run_.failure, "splice", "relay");
+  filled(nothing);
+}
+
+void direction::count_moved(std::uint64_t bytes) {
+  so_far_.bytes += bytes;
+  both_.moved_ns = blocked_ns_ = kernel::now_ns();
+  if (so_far_.first_byte.count() == 0)
+    so_far_.first_byte = std::chrono::nanoseconds(both_.moved_ns - both_.begun_ns);
+}
+
+// The sink was given something and has taken `moved` of it: what is next.
+void direction::go_on(std::uint64_t moved) {
   const int slow = rate_verdict(moved);
   if (slow != 0) return end(slow);
   const bool was_last_try = std::exchange(is_last_try_, false);
   if (held_ > 0 || !bytes_.empty()) {
-    if (moved > 0) ++so_far_.short_ops;
     step_ = step::blocked;
     if (!was_last_try || moved > 0) return;
     in_vain_ns_ = kernel::now_ns();

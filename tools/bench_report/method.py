@@ -1,6 +1,6 @@
 """How the figures were made, as far as the page has to say it: true of the C++ of each case."""
 
-from bench_report.rows import GIB, MIB, shown_bytes, table
+from bench_report.rows import GIB, MIB, points_tried, shown_bytes, table
 
 ALL_CASES = '''Loopback on one machine, so the sender's work is in the machine's CPU figure. Shown
 are the median and the interquartile range (IQR) of the runs; system calls and copies are counted
@@ -61,7 +61,7 @@ def method(report):
 KIB = 1 << 10
 # Of these two cases, whose sizes are in case_transfers.cpp.
 GRID_OF = ('receive', 'send')
-SIZES = (4 * KIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB, GIB)
+SIZES = (4 * KIB, 64 * KIB, 256 * KIB, MIB, 16 * MIB, 256 * MIB, GIB)
 CONNECTIONS = (1, 16, 256, 4096)
 # Of framed, in case_framed.cpp.
 FRAMED_SIZES = (KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB)
@@ -95,18 +95,31 @@ def grid(case):
         return framed_grid(case, points)
     if case['case'] not in GRID_OF or not points:
         return []
-    by_size = {}
-    for size, connections in points:
-        by_size.setdefault(size, []).append(f'{connections:,}')
-    measured = '; '.join(f'{shown_bytes(size)} x {", ".join(some)}'
-                         for size, some in by_size.items())
     chosen = ': small objects over few connections and over many, large ones over few'
-    chosen *= len(points) > len(by_size)  # else it is of --quick
+    chosen *= len(points) > len({size for size, _ in points})  # else it is of --quick
     whole = [(size, connections) for size in SIZES for connections in CONNECTIONS]
     small = [p for p in whole if p[0] * p[1] <= max(RUN_BYTES, p[0])]
-    return [f'Measured, size x connections: {measured}. The whole grid is '
+    return [f'Measured, size x connections: {listed(points)}. The whole grid is '
             f'{braces(map(shown_bytes, SIZES))} x {braces(f"{n:,}" for n in CONNECTIONS)}: '
             f'{len(whole)} points. In {len(whole) - len(small)} of them one object for each '
             f'connection is more than the {shown_bytes(RUN_BYTES)} that a run moves at most (of '
             f'objects of {shown_bytes(GIB)}: one). Of the other {len(small)}, '
-            f'{len(set(small) & set(points))} were measured, because all take hours{chosen}.', '']
+            f'{len(set(small) & set(points))} were measured, because all take hours{chosen}.', '',
+            *sampled(case, points)]
+
+
+def listed(points):
+    by_size = {}
+    for size, connections in points:
+        by_size.setdefault(size, []).append(f'{connections:,}')
+    return '; '.join(f'{shown_bytes(size)} x {", ".join(some)}' for size, some in by_size.items())
+
+
+def sampled(case, points):
+    """Which ways were measured at some of the points only."""
+    ways = {}
+    for way, some in points_tried(case).items():
+        if some < set(points):
+            ways.setdefault(listed(sorted(some)), []).append(way)
+    return [line for where, some in ways.items()
+            for line in (f'Only at {where}: {"; ".join(some)}.', '')]

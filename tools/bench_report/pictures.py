@@ -3,7 +3,8 @@
 from bench_report.gnuplot import Panel, Plot, Series
 from bench_report.rows import (MIB, bytes_per_connection, case_named, connections_of, figure,
                                first_figure, groups, is_ours, limits_at, load_of,
-                               objects_per_second, place, rows_of, shown_bytes, title_of)
+                               objects_per_second, place, points_tried, rows_of, shown_bytes,
+                               title_of)
 
 
 def ways_in(rows):
@@ -80,6 +81,13 @@ def suffix_of(group):
     return '-no-sync' if group.promises and not group.durable else ''
 
 
+def everywhere(case, rows):
+    """Without the ways that are samples: lines of few points would hide the others."""
+    points = {(r.get('object_bytes') or 0, r.get('connections') or 0) for r in rows}
+    found = points_tried(case)
+    return [r for r in rows if points <= found[r['way']]]
+
+
 def transfer_plots(case):
     name = case['case']
     size_label = 'payload of each frame' if name == 'framed' else 'object size'
@@ -87,7 +95,7 @@ def transfer_plots(case):
         for what, choose, x_of, x_label in (('size', by_size, size_of, size_label),
                                             ('connections', by_connections, connections_of,
                                              'connections')):
-            rows, tics, fixed = choose(group.rows)
+            rows, tics, fixed = choose(everywhere(case, group.rows))
             if len(tics) < 2:
                 continue
             for metric, path, label in METRICS:

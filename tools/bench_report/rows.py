@@ -100,6 +100,15 @@ def rows_of(case):
     return [row for row in tried(case) if not row.get('unavailable')]
 
 
+def points_tried(case):
+    """Way -> where it was tried: (size, connections)."""
+    found = {}
+    for row in tried(case):
+        found.setdefault(row['way'], set()).add((row.get('object_bytes') or 0,
+                                                 row.get('connections') or 0))
+    return found
+
+
 def ways_of(report):
     """Every way once, ours first, then in the order of the run: the order of legends."""
     rows = [row for case in report['cases'] for row in rows_of(case)]

@@ -25,6 +25,13 @@ constexpr std::uint64_t gib = 1024 * mib;
 
 const std::string path_direct = "sluice.receive.path=direct";
 const std::string path_copy = "sluice.receive.path=copy";
+const std::string path_splice = "sluice.receive.path=splice";
+const std::string path_mapped = "sluice.receive.path=mapped";
+const std::string send_direct = "sluice.send.path=direct";
+const std::string send_copy = "sluice.send.path=copy";
+const std::string send_splice = "sluice.send.path=splice";
+const std::string send_zc = "sluice.send.zero_copy=always";
+const std::string on_pool = "sluice.backend=pool";
 
 const way network_limit{
     .name = "network alone", .peer = "sink", .kept = storage::none, .durable = false};
@@ -38,14 +45,25 @@ const std::vector<way> receive_ways = {
      .kept = storage::direct,
      .connections_max = 1024},
     {.name = "sluice copy", .peer = "serve", .settings = {path_copy}},
-    {.name = "sluice splice",
+    {.name = "sluice splice", .peer = "serve", .settings = {path_splice}, .quick = false},
+    {.name = "sluice mapped", .peer = "serve", .settings = {path_mapped}, .quick = false},
+    {.name = "sluice direct, pool",
      .peer = "serve",
-     .settings = {"sluice.receive.path=splice"},
-     .quick = false},
-    {.name = "sluice mapped",
+     .kept = storage::direct,
+     .settings = {path_direct, on_pool},
+     .sampled = true},
+    {.name = "sluice copy, pool",
      .peer = "serve",
-     .settings = {"sluice.receive.path=mapped"},
-     .quick = false},
+     .settings = {path_copy, on_pool},
+     .sampled = true},
+    {.name = "sluice splice, pool",
+     .peer = "serve",
+     .settings = {path_splice, on_pool},
+     .sampled = true},
+    {.name = "sluice mapped, pool",
+     .peer = "serve",
+     .settings = {path_mapped, on_pool},
+     .sampled = true},
     {.name = "recv_write", .peer = "recv_write"},
     {.name = "recv_write_threads", .peer = "recv_write_threads", .connections_max = 1024},
     {.name = "recv_splice", .peer = "recv_splice", .connections_max = 1024},
@@ -57,6 +75,17 @@ const std::vector<way> receive_ways = {
      .peer = "serve",
      .kept = storage::tmpfs,
      .settings = {path_copy}},
+    {.name = "sluice auto, tmpfs", .peer = "serve", .kept = storage::tmpfs, .quick = false},
+    {.name = "sluice splice, tmpfs",
+     .peer = "serve",
+     .kept = storage::tmpfs,
+     .settings = {path_splice},
+     .sampled = true},
+    {.name = "sluice mapped, tmpfs",
+     .peer = "serve",
+     .kept = storage::tmpfs,
+     .settings = {path_mapped},
+     .sampled = true},
     {.name = "recv_write, tmpfs", .peer = "recv_write", .kept = storage::tmpfs},
     {.name = "recv_splice, tmpfs",
      .peer = "recv_splice",
@@ -74,15 +103,31 @@ const std::vector<way> receive_ways = {
 
 const std::vector<way> send_ways = {
     {.name = "sluice", .peer = "serve"},
-    {.name = "sluice direct",
+    {.name = "sluice direct", .peer = "serve", .kept = storage::direct, .settings = {send_direct}},
+    {.name = "sluice splice", .peer = "serve", .settings = {send_splice}, .quick = false},
+    {.name = "sluice copy", .peer = "serve", .settings = {send_copy}, .quick = false},
+    {.name = "sluice direct, SEND_ZC",
      .peer = "serve",
      .kept = storage::direct,
-     .settings = {"sluice.send.path=direct"}},
-    {.name = "sluice splice",
+     .settings = {send_direct, send_zc},
+     .sampled = true},
+    {.name = "sluice copy, SEND_ZC",
      .peer = "serve",
-     .settings = {"sluice.send.path=splice"},
-     .quick = false},
-    {.name = "sluice copy", .peer = "serve", .settings = {"sluice.send.path=copy"}, .quick = false},
+     .settings = {send_copy, send_zc},
+     .sampled = true},
+    {.name = "sluice direct, pool",
+     .peer = "serve",
+     .kept = storage::direct,
+     .settings = {send_direct, on_pool},
+     .sampled = true},
+    {.name = "sluice splice, pool",
+     .peer = "serve",
+     .settings = {send_splice, on_pool},
+     .sampled = true},
+    {.name = "sluice copy, pool",
+     .peer = "serve",
+     .settings = {send_copy, on_pool},
+     .sampled = true},
     {.name = "send_sendfile", .peer = "send_sendfile"},
     {.name = "send_read", .peer = "send_read"},
     {.name = "sluiced GET", .peer = "sluiced"},
@@ -100,7 +145,7 @@ const std::vector<way> durable_ways = {
     {.name = "sluice direct",
      .peer = "serve",
      .kept = storage::direct,
-     .settings = {"sluice.receive.path=direct"},
+     .settings = {path_direct},
      .quick = false},
     {.name = "recv_write_threads", .peer = "recv_write_threads", .connections_max = 1024},
     {.name = "sluiced PUT", .peer = "sluiced"},
@@ -113,6 +158,7 @@ struct size_plan {
   std::vector<unsigned> connections;
   std::uint64_t bytes_max = 0;    // payload of one run: what is larger in all is left out
   std::uint64_t objects_max = 0;  // of a run that syncs each; eight times as many without
+  bool sample = false;            // every way, those too that are measured at few points
 };
 
 // Sizes times connections. A run moves at least one object per connection; combinations that would
@@ -126,7 +172,8 @@ std::vector<combination> combine(const size_plan& plan) {
       const auto bounded = [&](std::uint64_t most) {
         return std::max<std::uint64_t>(connections, std::min(fits, most));
       };
-      all.push_back({bytes, connections, bounded(plan.objects_max), bounded(plan.objects_max * 8)});
+      all.push_back({bytes, connections, bounded(plan.objects_max), bounded(plan.objects_max * 8),
+                     plan.sample});
     }
   }
   return all;
@@ -140,18 +187,19 @@ std::vector<combination> chain(const std::vector<size_plan>& plans) {
 
 std::vector<combination> transfer_sizes(const setup& on) {
   if (on.how_much == effort::tiny) {
-    return combine({{16 * kib, 512 * kib}, {2}, mib, 2});
+    return combine({{16 * kib, 512 * kib}, {2}, mib, 2, true});
   }
   if (on.how_much == effort::quick) {
     return chain({{{64 * kib}, {16}, 256 * mib, 512}, {{256 * mib}, {1}, 256 * mib, 512}});
   }
   // Not the whole grid, which takes hours: small objects by few and by many, large ones by few.
   return chain({{{4 * kib}, {16, 4096}, 256 * mib, 512},
-                {{64 * kib}, {16, 256}, 256 * mib, 512},
-                {{mib}, {16}, 256 * mib, 512},
+                {{64 * kib}, {16}, 256 * mib, 512, true},
+                {{64 * kib}, {256}, 256 * mib, 512},
+                {{256 * kib, mib}, {16}, 256 * mib, 512, true},
                 {{16 * mib}, {1, 16}, 256 * mib, 512},
                 {{256 * mib}, {1}, 256 * mib, 512},
-                {{gib}, {1}, gib, 512}});
+                {{gib}, {1}, gib, 512, true}});
 }
 
 std::vector<combination> durable_sizes(const setup& on) {
@@ -175,6 +223,13 @@ std::vector<way> chosen(const setup& on, const std::vector<way>& all) {
     const bool wanted = one.peer == "sink" || one.name.find(on.only) != std::string::npos;
     if (wanted && (one.quick || on.how_much != effort::quick)) kept.push_back(one);
   }
+  return kept;
+}
+
+std::vector<way> those_at(const combination& size, const std::vector<way>& ways) {
+  std::vector<way> kept;
+  std::ranges::copy_if(ways, std::back_inserter(kept),
+                       [&size](const way& one) { return size.sample || !one.sampled; });
   return kept;
 }
 
@@ -265,15 +320,17 @@ outcome run_transfers(const setup& on, const pattern& payload, const transfer_ca
   contest_order order;
   order.towards = wanted.towards;
   order.mode = wanted.mode;
-  order.ways = chosen(on, *wanted.ways);
+  const std::vector<way> ways = chosen(on, *wanted.ways);
   order.size = sizes.back();
+  order.ways = those_at(order.size, ways);
   if (order.ways.front().peer != "sink") all.floor = measure_noise(on, payload, order);
   disk_limits disk(on, most);
   const auto iperf3 = on.how_much == effort::tiny ? std::nullopt : measure_iperf3(on);
   for (const combination& size : sizes) {
+    order.size = size;
+    order.ways = those_at(size, ways);
     tell(fmt::format("{}: {} bytes x {} connections, {} ways, {} runs", wanted.name,
                      size.object_bytes, size.connections, order.ways.size(), on.runs));
-    order.size = size;
     const std::vector<row> rows = hold_contest(on, payload, order);
     limit bound = limit_of(size, rows);
     if (wanted.towards == direction::upload) disk.fill(bound);
@@ -301,9 +358,16 @@ outcome run_receive(const setup& on, const pattern& payload) {
 }
 
 outcome run_send(const setup& on, const pattern& payload) {
-  return run_transfers(
+  outcome all = run_transfers(
       on, payload,
       {"send", direction::download, "send", &send_ways, transfer_sizes(on), transfer_columns});
+  if (on.how_much != effort::quick) {
+    all.notes.emplace_back(
+        "SEND_ZC to a peer on the same machine: the kernel copies after all, and connections wait "
+        "0.2 s and more for the peer's closed window, so path auto does not do it there "
+        "(kernel-notes/zero_copy_send_answers_twice.md)");
+  }
+  return all;
 }
 
 outcome run_durable(const setup& on, const pattern& payload) {

@@ -18,6 +18,7 @@ struct combination {
   unsigned connections = 1;
   std::uint64_t objects = 1;           // in one run, of ways that sync
   std::uint64_t objects_unsynced = 1;  // of ways that do not: they need more to be measurable
+  bool sample = false;                 // every way is measured here: everywhere, that takes hours
 };
 
 struct contest_order {

@@ -32,6 +32,7 @@ struct way {
   bool durable = true;
   std::vector<std::string> settings = {};   // knob=value, for serve and sluiced
   bool quick = true;                        // a part of --quick too
+  bool sampled = false;                     // only at the samples: see combination
   unsigned connections_max = 4096;          // above it the way makes no sense
   bool sync_at_end = false;                 // the server cannot sync: one syncfs inside the clock
   std::vector<std::string> arguments = {};  // more of its command line

@@ -304,18 +304,29 @@ def test_method(bench, folder):
 
 
 def test_grid(bench, folder):
+    sys.path.insert(0, str(bench.resolve().parent))
     report = made_up()
     report['cases'][1]['rows'] = [row('sluice', 'page cache', False, size, connections, 900, 0.3)
                                   for size, connections in ((4 * KIB, 16), (4 * KIB, 4096),
                                                             (16 * MIB, 1), (GIB, 1))]
+    report['cases'][1]['rows'] += [row(way, 'page cache', False, size, 1, 900, 0.3)
+                                   for way in ('sluice splice, pool', 'sluice copy, pool')
+                                   for size in (16 * MIB, GIB)]
     _, page = page_of(bench, report, folder, 'grid')
     part = case_part(page, 'Send')
     check('Measured, size x connections: 4 KiB x 16, 4,096; 16 MiB x 1; 1 GiB x 1.' in part,
           'the sizes and connections measured')
-    check('{4 KiB, 64 KiB, 1 MiB, 16 MiB, 256 MiB, 1 GiB} x {1, 16, 256, 4,096}: 24 points' in part
-          and '9 of them' in part and 'Of the other 15, 4 were measured' in part,
-          'what the whole grid would be')
-    check('24 points' not in case_part(page, 'Durable'), 'durable has another grid')
+    check('{4 KiB, 64 KiB, 256 KiB, 1 MiB, 16 MiB, 256 MiB, 1 GiB} x {1, 16, 256, 4,096}: '
+          '28 points' in part and '10 of them' in part
+          and 'Of the other 18, 4 were measured' in part, 'what the whole grid would be')
+    check('Only at 16 MiB x 1; 1 GiB x 1: sluice splice, pool; sluice copy, pool.' in part,
+          'what was measured at some points only')
+    check('Only at' not in case_part(page, 'Durable'), 'is said of these grids')
+    from bench_report import pictures  # pylint: disable=import-outside-toplevel
+    drawn = {one.label for plot in pictures.plots_of(report['cases'][1])
+             for panel in plot.panels for one in panel.series}
+    check(drawn == {'sluice'}, f'and is no line in a picture: {drawn}')
+    check('28 points' not in case_part(page, 'Durable'), 'durable has another grid')
 
 
 def test_copies(bench, folder):

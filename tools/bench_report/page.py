@@ -174,7 +174,8 @@ def goals_section(report, folder):
             *(line for link in links for line in (link, ''))]
 
 
-NOISE = [('A / A, throughput', 'a_a_ratio'), ('A / A, CPU of the process', 'a_a_cpu_ratio')]
+NOISE = [('A / A, throughput', 'a_a_ratio'), ('A / A, CPU of the process', 'a_a_cpu_ratio'),
+         ('A / A, CPU of the machine', 'a_a_machine_cpu_ratio')]
 
 
 def noise_section(report):

@@ -251,18 +251,7 @@ noise measure_noise(const setup& on, const pattern& payload, const contest_order
   twice.count_pass = false;
   twice.ways = {wanted.ways.front(), wanted.ways.front()};
   const std::vector<row> rows = hold_contest(on, payload, twice);
-  noise seen;
-  seen.way = rows[0].way;
-  seen.object_bytes = wanted.size.object_bytes;
-  seen.connections = wanted.size.connections;
-  const auto ratio_of = [&rows](const char* figure) -> std::optional<double> {
-    const auto a = rows[0].median_of(figure);
-    const auto b = rows[1].median_of(figure);
-    return a && b ? std::optional(std::max(*a, *b) / std::min(*a, *b)) : std::nullopt;
-  };
-  seen.a_a_ratio = ratio_of("mib_per_second");
-  seen.a_a_cpu_ratio = ratio_of("cpu_s_per_gib.process");
-  return seen;
+  return noise_between(rows[0], rows[1]);
 }
 
 }  // namespace bench

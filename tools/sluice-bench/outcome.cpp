@@ -66,6 +66,23 @@ std::optional<double> row::median_of(const std::string& figure) const {
   return value(median(runs), figure);
 }
 
+noise noise_between(const row& a, const row& b) {
+  const auto ratio_of = [&](const char* figure) -> std::optional<double> {
+    const auto first = a.median_of(figure);
+    const auto second = b.median_of(figure);
+    if (!first || !second) return std::nullopt;
+    return std::max(*first, *second) / std::min(*first, *second);
+  };
+  noise seen;
+  seen.a_a_ratio = ratio_of("mib_per_second");
+  seen.a_a_cpu_ratio = ratio_of("cpu_s_per_gib.process");
+  seen.a_a_machine_cpu_ratio = ratio_of("cpu_s_per_gib.machine");
+  seen.way = a.way;
+  seen.object_bytes = a.object_bytes;
+  seen.connections = a.connections;
+  return seen;
+}
+
 void compare(outcome& all) {
   for (row& one : all.rows) {
     for (const limit& bound : all.limits) {

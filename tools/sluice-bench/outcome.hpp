@@ -49,8 +49,9 @@ struct limit {
 
 struct noise {
   // The larger median over the smaller, of the same way twice.
-  std::optional<double> a_a_ratio;  // of MiB/s
-  std::optional<double> a_a_cpu_ratio;
+  std::optional<double> a_a_ratio;      // of MiB/s
+  std::optional<double> a_a_cpu_ratio;  // of the process
+  std::optional<double> a_a_machine_cpu_ratio;
   std::string way;
   std::uint64_t object_bytes = 0;
   unsigned connections = 0;
@@ -65,6 +66,9 @@ struct outcome {
   std::string copies_unavailable;  // the reason there are no measured copies
   std::vector<std::string> notes;
 };
+
+// Of two rows of the same way, measured in turn.
+[[nodiscard]] noise noise_between(const row& a, const row& b);
 
 // Fills row::compared: fractions of the limit, and ours against the best peer of the same storage.
 void compare(outcome& all);

@@ -86,6 +86,7 @@ json of(const limit& bound) {
 json of(const noise& floor) {
   return {{"a_a_ratio", or_null(floor.a_a_ratio)},
           {"a_a_cpu_ratio", or_null(floor.a_a_cpu_ratio)},
+          {"a_a_machine_cpu_ratio", or_null(floor.a_a_machine_cpu_ratio)},
           {"way", floor.way},
           {"object_bytes", floor.object_bytes},
           {"connections", floor.connections}};

@@ -278,6 +278,11 @@ def test_noise(bench, folder):
     check(cells(part, 'receive')[1:3] == ['1.02', '1.07'], 'the noise of the CPU')
     check(cells(part, 'case')[2] == 'A / A, CPU of the process', 'has its column')
     check(cells(part, 'send')[1:] == ['n/a', 'n/a', ''], 'what was not measured is n/a')
+    report['cases'][0]['noise']['a_a_machine_cpu_ratio'] = 1.11
+    _, page = page_of(bench, report, folder, 'noise-of-machine')
+    part = case_part(page, 'Noise floor')
+    check(cells(part, 'receive')[1:4] == ['1.02', '1.07', '1.11'], 'the noise of all CPUs')
+    check(cells(part, 'case')[3] == 'A / A, CPU of the machine', 'has its column')
 
 
 def test_method(bench, folder):

@@ -281,6 +281,17 @@ class Results(unittest.TestCase):
                 self.assertNotEqual(one['disk_mib_per_second'], 0)
             self.assertGreaterEqual(case['noise']['a_a_ratio'], 1)
 
+    def test_the_noise_is_that_of_one_way_of_ours(self):
+        first = {}
+        for case, row in self.ran:
+            first.setdefault(case, row['way'])
+        for case in self.json['cases']:
+            if case['case'] in ('receive', 'send', 'durable', 'relay', 'copy'):
+                self.assertEqual(case['noise']['way'], first[case['case']])
+                for what in ('a_a_ratio', 'a_a_cpu_ratio', 'a_a_machine_cpu_ratio'):
+                    seen = case['noise'][what]
+                    self.assertTrue(seen is None or seen >= 1, (case['case'], what, seen))
+
     def test_what_the_engine_counts_stands_beside_what_is_traced(self):
         entered = [row['median']['enters_per_mib'] for case, row in self.ran
                    if case == 'receive' and row['peer'] == 'serve' and 'pool' not in row['way']]

@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 from bench_report.rows import (bytes_per_connection, case_named, connections_of, figure, groups,
-                               is_ours, limit_of, load_of, objects_per_second, ours_for, place,
-                               plain, ratio, rows_of, shown, shown_bytes, speaks_http, table,
-                               throughput)
+                               is_ours, limit_of, objects_per_second, ours_for, place,
+                               plain, point_of, ratio, rows_of, shown, shown_bytes, speaks_http,
+                               table, throughput)
 
 
 class Goal(NamedTuple):
@@ -217,13 +217,6 @@ RIVALRY = {
     'idle': [('memory', bytes_per_connection, False)],
     'start': [('start', lambda r: figure(r, 'start_ms'), False)],
 }
-
-
-def point_of(row):
-    if not row.get('object_bytes'):
-        return f'{connections_of(row):,.0f} connections' if connections_of(row) else 'all'
-    load = '' if load_of(row) is None else f' at {load_of(row):.0%}'
-    return f'{shown_bytes(row["object_bytes"])} x {connections_of(row) or 1:,.0f}{load}'
 
 
 def duels(case):

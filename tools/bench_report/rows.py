@@ -218,6 +218,13 @@ def shown_bytes(count):
     return f'{count:.4g} B'
 
 
+def point_of(row):
+    if not row.get('object_bytes'):
+        return f'{connections_of(row):,.0f} connections' if connections_of(row) else 'all'
+    load = '' if load_of(row) is None else f' at {load_of(row):.0%}'
+    return f'{shown_bytes(row["object_bytes"])} x {connections_of(row) or 1:,.0f}{load}'
+
+
 def table(heads, rows):
     """A Markdown table; text to the left, figures to the right."""
     def escaped(cells):

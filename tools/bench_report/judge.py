@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
+from bench_report.plain_loops import PAIRS, costs, worst
 from bench_report.rows import (bytes_per_connection, case_named, connections_of, figure, groups,
-                               is_ours, limit_of, objects_per_second, ours_for, place,
-                               plain, point_of, ratio, rows_of, shown, shown_bytes, speaks_http,
-                               table, throughput)
+                               is_ours, limit_of, objects_per_second, ours_for, place, plain,
+                               point_of, ratio, rows_of, shown, shown_bytes, speaks_http, table,
+                               throughput)
 
 
 class Goal(NamedTuple):
@@ -23,9 +24,9 @@ class Goal(NamedTuple):
 BULK_BYTES = 256 << 20
 
 
-def bulk_rows(case):
-    """The durable rows on disk with the largest objects, over one connection if there are such."""
-    rows = [r for r in rows_of(case) if place(r) == 'disk' and r.get('durable')]
+def bulk_rows(rows):
+    """Those on disk with the largest objects, over one connection if there are such."""
+    rows = [r for r in rows if place(r) == 'disk']
     largest = max((r.get('object_bytes') or 0 for r in rows), default=0)
     rows = [r for r in rows if (r.get('object_bytes') or 0) == largest]
     fewest = min((r.get('connections') or 0 for r in rows), default=0)
@@ -40,7 +41,7 @@ def goal(wanted, value, most=None, least=None, of=''):
 
 
 def receive_goals(case):
-    rows = bulk_rows(case)
+    rows = bulk_rows([r for r in rows_of(case) if r.get('durable')])
     ours = next((ours_for(r, rows) for r in rows if not speaks_http(r)), None)
     if ours is None:
         return []
@@ -81,6 +82,22 @@ def get_goals(case):
                                             'sluiced' not in p[0]['way']))
     return [goal(wanted, ratio(objects_per_second(ours), objects_per_second(nginx)), least=1,
                  of=f' times nginx ({ours["way"]}, {ours.get("connections")} connections)')]
+
+
+def bulk_get_goals(case):
+    rows = bulk_rows([r for r in rows_of(case) if speaks_http(r)])
+    ours = next((r for r in rows if is_ours(r)), None)
+    if ours is None:
+        return []
+    nginx = next((r for r in rows if not is_ours(r)), {})
+    of = f" of nginx's ({ours['way']}, {shown_bytes(ours.get('object_bytes'))})"
+    cpu = 'cpu_s_per_gib.process'
+    found = [goal("GET of a 1 GiB cached file: CPU per GiB at most nginx's",
+                  ratio(figure(ours, cpu), figure(nginx, cpu)), most=1, of=of),
+             goal("GET of a 1 GiB cached file: throughput at least 0.95 of nginx's",
+                  ratio(throughput(ours), throughput(nginx)), least=0.95, of=of)]
+    large = (ours.get('object_bytes') or 0) >= BULK_BYTES
+    return found if large else [g._replace(met=None) for g in found]
 
 
 def idle_goals(case):
@@ -187,13 +204,29 @@ def torrent_goals(case):
     return found
 
 
+def plain_loop_goals(case):
+    found = costs(case)
+    if not found:
+        return []
+    wanted = (f'{case["case"]}, 256 KiB and more: no path that auto takes over 1.05 of the CPU of '
+              'the plain loop of as many copies')
+    chosen = [cost for cost in found if cost.by_itself]
+    if worst(chosen) is None:
+        return [Goal(wanted, 'n/a', None)]
+    cost, of, value = worst(chosen)
+    level = sum(1 for one in chosen if not one.over())
+    return [Goal(wanted, f'{level} of {len(chosen)} within it and the noise; worst {shown(value)}, '
+                 f'{of}, {cost.ours} at {cost.point}', level == len(chosen))]
+
+
 def goals(report):
     report = plain(report)
     found = []
     for name, judge in (('receive', receive_goals), ('gets', get_goals), ('send', get_goals),
-                        ('idle', idle_goals), ('durable', durable_goals),
+                        ('send', bulk_get_goals), ('idle', idle_goals), ('durable', durable_goals),
                         ('out_of_order', out_of_order_goals), ('relay', relay_goals),
-                        ('framed', framed_goals), ('torrent', torrent_goals)):
+                        ('framed', framed_goals), ('torrent', torrent_goals),
+                        *((case, plain_loop_goals) for case in PAIRS)):
         case = case_named(report, name)
         made = judge(case) if case else []
         found += [g for g in made if g.wanted not in {f.wanted for f in found}]

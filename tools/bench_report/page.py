@@ -7,6 +7,7 @@ from bench_report import gnuplot
 from bench_report.judge import goals, wins_and_losses
 from bench_report.method import grid, method
 from bench_report.pictures import copies_plot, plots_of
+from bench_report.plain_loops import plain_loops_section
 from bench_report.rows import (figure, groups, limit_of, limits_at, load_of, objects_per_second,
                                ours_for, plain, ratio, rows_of, shown, shown_bytes, table,
                                throughput, title_of, tried, ways_of)
@@ -283,7 +284,7 @@ def write(report, folder):
             f'Begun {begun(report)}. The data: [results.json](results.json).',
             *measured_apart(report), '', *method(report), *goals_section(report, folder),
             *machine_section(report),
-            *noise_section(report)]
+            *noise_section(report), *plain_loops_section(report)]
     for case in report['cases']:
         page += case_section(case, by_case[case['case']], undrawn)
     page += copies_section(report, copies, undrawn) + settings_section(report)

@@ -31,11 +31,7 @@ constexpr std::size_t buffer_bytes = 256 << 10;
 constexpr timeval patience{.tv_sec = 60, .tv_usec = 0};
 
 const std::vector<way> relay_ways = {
-    {.name = "sluice auto",
-     .peer = "serve",
-     .kept = storage::none,
-     .durable = false,
-     .quick = false},
+    {.name = "sluice auto", .peer = "serve", .kept = storage::none, .durable = false},
     {.name = "sluice splice",
      .peer = "serve",
      .kept = storage::none,

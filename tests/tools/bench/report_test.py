@@ -197,6 +197,8 @@ def test_whole(bench, folder):
     out, page = page_of(bench, made_up(), folder, 'whole')
     goals = {'throughput at least 0.9': ('0.918', 'met'), 'CPU at most 1.2': ('1.25', 'short of'),
              "nginx's PUT throughput": ('3.60 times', 'met'), '16 KiB GETs': ('0.950', 'short of'),
+             'GET of a 1 GiB cached file: CPU': ("1.00 of nginx's (sluiced GET, 1 GiB)", 'met'),
+             'GET of a 1 GiB cached file: throughput': ("0.950 of nginx's", 'met'),
              'two calls': ('0.800', 'met'), 'at least 0.9 of HAProxy': ('0.950', 'met'),
              '4 times the plain': ('2.70', 'short of'), 'unsynced': ('0.500', 'short of'),
              'sequential O_DIRECT': ('1.10', 'met'), 'mean write': ('128 KiB', 'short of'),
@@ -283,6 +285,82 @@ def test_noise(bench, folder):
     part = case_part(page, 'Noise floor')
     check(cells(part, 'receive')[1:4] == ['1.02', '1.07', '1.11'], 'the noise of all CPUs')
     check(cells(part, 'case')[3] == 'A / A, CPU of the machine', 'has its column')
+
+
+def test_bulk_gets(bench, folder):
+    report = {**made_up(), 'cases': [send_case()]}
+    rows = report['cases'][0]['rows']
+    for one in rows:
+        if one['way'] == 'sluiced GET' and one['object_bytes'] == GIB:
+            one['median']['cpu_s_per_gib']['process'] = 0.33
+            one['median']['mib_per_second'] = 1880
+    _, page = page_of(bench, report, folder, 'gets-1')
+    start = 'GET of a 1 GiB cached file: '
+    check(cells(page, start + 'CPU')[1:] == ["1.10 of nginx's (sluiced GET, 1 GiB)", 'short of'],
+          'a GET that costs more')
+    check(cells(page, start + 'throughput')[1:] == ["0.940 of nginx's (sluiced GET, 1 GiB)",
+                                                    'short of'], 'and is slower')
+    report['cases'][0]['rows'] = [r for r in rows if r['object_bytes'] < GIB]
+    _, page = page_of(bench, report, folder, 'gets-2')
+    check(cells(page, start + 'CPU')[2] == 'too small to judge', 'of 1 MiB nothing can be said')
+    report['cases'][0]['rows'] = [r for r in rows if not r['way'].startswith('nginx')]
+    _, page = page_of(bench, report, folder, 'gets-3')
+    check(cells(page, start + 'CPU')[1:] == ['n/a', 'not measured'], 'nor without nginx')
+
+
+def path_row(way, size, cost, machine, path=None, storage='page cache'):
+    """A row of 256 MiB a run, so that a tick is 0.04 s/GiB."""
+    made = row(way, storage, True, size, 16, 900, cost,
+               receipt={'path': path, 'copies': 1} if path else None)
+    made['median']['cpu_s_per_gib']['machine'] = machine
+    return {**made, 'bytes': 256 * MIB}
+
+
+def plain_loops_case():
+    rows = [path_row(*one) for one in (
+        ('sluice auto', 256 * KIB, 0.5, 0.8, 'direct', 'direct'),
+        ('sluice direct', 256 * KIB, 0.53, 0.8, 'direct', 'direct'),
+        ('sluice copy', 256 * KIB, 1.2, 1.6, 'copy'),
+        ('sluice copy, pool', 256 * KIB, 1.1, 2.4, 'copy'),
+        ('recv_direct', 256 * KIB, 0.5, 0.8, None, 'direct'),
+        ('recv_write', 256 * KIB, 1, 1.6),
+        ('sluice auto', MIB, 0.6, 0.44, 'direct', 'direct'),
+        ('recv_direct', MIB, 0.5, 0.4, None, 'direct'),
+        ('sluice copy', 64 * KIB, 9, 9, 'copy'), ('recv_write', 64 * KIB, 1, 1))]
+    return {'case': 'receive', 'rows': rows,
+            'noise': {'a_a_ratio': 1.02, 'a_a_cpu_ratio': 1.1, 'a_a_machine_cpu_ratio': None}}
+
+
+def test_plain_loops(bench, folder):
+    sys.path.insert(0, str(bench.resolve().parent))
+    from bench_report import plain_loops  # pylint: disable=import-outside-toplevel
+    case = plain_loops_case()
+    _, page = page_of(bench, {**made_up(), 'cases': [case]}, folder, 'loops')
+    part = case_part(page, 'Paths beside plain loops')
+    check(cells(part, 'receive') == ['receive', 'plain loop', '256 KiB x 16', '1 MiB x 16'],
+          'the rule begins at 256 KiB')
+    check(cells(part, 'sluice direct') == ['sluice direct', 'recv_direct', 'auto: 1.06, 1.00',
+                                           'auto: **1.20**, 1.10'],
+          f'5 %, noise and a tick are allowed, auto stands in: {cells(part, "sluice direct")}')
+    check(cells(part, 'sluice copy |') == ['sluice copy', 'recv_write', '**1.20**, 1.00', ''],
+          'a path that auto does not take there')
+    check(cells(part, 'sluice copy, pool')[2] == '1.10, **1.50**', 'the pool, and the machine')
+    goal = cells(page, 'receive, 256 KiB and more: no path that auto takes over 1.05')
+    check(goal[1:] == ['1 of 2 within it and the noise; worst 1.20, process, sluice direct at '
+                       '1 MiB x 16', 'short of'], f'the goal is of what auto takes: {goal}')
+    case['rows'] = [r for r in case['rows'] if r['object_bytes'] < MIB]
+    _, page = page_of(bench, {**made_up(), 'cases': [case]}, folder, 'loops-met')
+    check(cells(page, 'receive, 256 KiB and more')[2] == 'met', 'a goal that is met')
+    case['rows'] = [r for r in case['rows'] if r['way'] != 'sluice auto']
+    _, page = page_of(bench, {**made_up(), 'cases': [case]}, folder, 'loops-forced')
+    check(cells(page, 'receive, 256 KiB and more')[1:] == ['n/a', 'not measured'],
+          'what auto takes is not known')
+    _, page = page_of(bench, {**made_up(), 'cases': [idle_case()]}, folder, 'loops-none')
+    check('plain loop' not in page, 'nothing is said of other cases')
+    sources = ''.join(file.read_text() for file in bench.parent.glob('sluice-bench/case_*.cpp'))
+    unknown = {way for pairs in plain_loops.PAIRS.values() for _, *ways in pairs for way in ways
+               if f'"{way}"' not in sources}
+    check(not unknown, f'ways that sluice-bench does not have: {unknown}')
 
 
 def test_method(bench, folder):
@@ -493,6 +571,8 @@ def main():
         test_paths(bench, folder)
         test_limit(bench, folder)
         test_noise(bench, folder)
+        test_bulk_gets(bench, folder)
+        test_plain_loops(bench, folder)
         test_method(bench, folder)
         test_grid(bench, folder)
         test_copies(bench, folder)

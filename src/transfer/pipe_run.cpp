@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "ops/table.hpp"
@@ -10,10 +11,10 @@ namespace sluice {
 namespace {
 
 // One call. What it moved; 0: nothing, and the run stops at that end.
-std::uint64_t splice_once(pipe_run& run, int from, int to, std::uint64_t bytes,
+std::uint64_t splice_once(pipe_run& run, int from, int to, off64_t* to_offset, std::uint64_t bytes,
                           pipe_run::stop there) {
   ++run.calls;
-  const ssize_t got = ::splice(from, nullptr, to, nullptr, bytes, SPLICE_F_NONBLOCK);
+  const ssize_t got = ::splice(from, nullptr, to, to_offset, bytes, SPLICE_F_NONBLOCK);
   if (got > 0) return static_cast<std::uint64_t>(got);
   run.stopped = there;
   run.failure = got < 0 ? errno : 0;
@@ -24,8 +25,10 @@ std::uint64_t splice_once(pipe_run& run, int from, int to, std::uint64_t bytes,
 // between the two.
 bool empty_pipe(pipe_run& run) {
   while (run.held > 0) {
+    auto offset = static_cast<off64_t>(run.to_offset + run.moved);
+    off64_t* const at = run.to_offset == op_no_offset ? nullptr : &offset;
     const std::uint64_t put =
-        splice_once(run, run.pipe_out, run.to, run.held, pipe_run::stop::at_sink);
+        splice_once(run, run.pipe_out, run.to, at, run.held, pipe_run::stop::at_sink);
     if (put == 0) return false;
     run.held -= put;
     run.moved += put;
@@ -37,12 +40,14 @@ bool empty_pipe(pipe_run& run) {
 std::int64_t move_on(void* context) {
   auto& run = *static_cast<pipe_run*>(context);
   while (empty_pipe(run)) {
-    if (run.moved >= run.enough || (run.moved > 0 && !run.goes_on)) {
+    const bool is_full = run.filled >= run.fill_max;
+    if (run.moved >= run.enough || is_full || (run.moved > 0 && !run.goes_on)) {
       run.stopped = pipe_run::stop::enough;
       break;
     }
+    const std::uint64_t wanted = std::min(run.pipe_bytes, run.fill_max - run.filled);
     const std::uint64_t got =
-        splice_once(run, run.from, run.pipe_in, run.pipe_bytes, pipe_run::stop::at_source);
+        splice_once(run, run.from, run.pipe_in, nullptr, wanted, pipe_run::stop::at_source);
     if (got == 0) break;
     run.filled += got;
     run.held = got;
@@ -52,9 +57,9 @@ std::int64_t move_on(void* context) {
 
 }  // namespace
 
-op_request request_of(pipe_run& run) {
+op_request request_of(pipe_run& run, op_route route) {
   op_request request = call_of(move_on, &run);
-  request.route = op_route::loop_thread;
+  request.route = route;
   return request;
 }
 

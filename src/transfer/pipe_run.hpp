@@ -1,9 +1,10 @@
-// Bytes from one socket to another through a pipe, for as long as neither of them would wait: a
-// step of the loop for each splice cost a relay of sixteen connections two fifths more CPU than
-// these calls in a row (bench-results/improvements.md).
+// Bytes from a socket to another, or to a file, through a pipe, for as long as no socket would
+// wait: a step of the loop for each splice cost a relay of sixteen connections two fifths more CPU
+// than these calls in a row (bench-results/improvements.md).
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "sluice/op.hpp"
 
@@ -14,9 +15,11 @@ struct pipe_run {
 
   int from = -1;
   int to = -1;
-  int pipe_in = -1;  // where the pipe is written
+  std::uint64_t to_offset = op_no_offset;  // in a file, where the run begins
+  int pipe_in = -1;                        // where the pipe is written
   int pipe_out = -1;
   std::uint64_t pipe_bytes = 0;
+  std::uint64_t fill_max = std::numeric_limits<std::uint64_t>::max();  // bytes from the source
   std::uint64_t held = 0;    // in the pipe, before the run and after it
   std::uint64_t enough = 0;  // stops once it has moved so many and the pipe is empty
   bool goes_on = true;       // false: stops once the pipe is empty
@@ -29,9 +32,9 @@ struct pipe_run {
   int failure = 0;  // at_source, at_sink: errno of the last call; 0: it moved nothing
 };
 
-// Both sockets are non-blocking. By the loop's thread; `run` must live until it has ended, and says
-// more than the result of the operation: bytes moved, or -EPIPE, which is how the loop learns of a
-// SIGPIPE.
-[[nodiscard]] op_request request_of(pipe_run& run);
+// Sockets are non-blocking; where a file may wait for its disk the route must be a worker's. `run`
+// must live until the operation has ended, and says more than its result: bytes moved, or -EPIPE,
+// which is how the loop learns of a SIGPIPE.
+[[nodiscard]] op_request request_of(pipe_run& run, op_route route);
 
 }  // namespace sluice

@@ -3,20 +3,24 @@
 //   poll     until there is something; holds no pipe meanwhile
 //   fill     socket to pipe, as much as is there and fits; the socket is non-blocking from here on,
 //            so nothing waits here
-//   empty    pipe to file, until nothing is left; may wait for the disk, so never on the loop
-// Worked example: 100,000 bytes are there, the pipe takes 65,536, the file takes 40,000 of them in
-// the first call: `held` is 25,536, and the next call goes on at the file's offset + 40,000. When
-// that one says ENOSPC, received has grown by exactly 40,000; the pipe goes back to the pool with
-// 25,536 bytes in it and is closed there.
+//   empty    pipe to file, until nothing is left; may wait for the disk, so never on the loop,
+//            unless the file has no disk
+// A thread goes on with filling and emptying until the socket has nothing left (pipe_run.hpp); the
+// ring takes them one by one. Worked example: 100,000 bytes are there, the pipe takes 65,536, the
+// file takes 40,000 of them in the first call: `held` is 25,536, and the next call goes on at the
+// file's offset + 40,000. When that one says ENOSPC, received has grown by exactly 40,000; the pipe
+// goes back to the pool with 25,536 bytes in it and is closed there.
 #include <fcntl.h>
 #include <poll.h>
 
 #include <algorithm>
 #include <cerrno>
 
+#include "kernel/page_cache.hpp"
 #include "kernel/socket.hpp"
 #include "storage/page_dropper.hpp"
 #include "transfer/op_count.hpp"
+#include "transfer/pipe_run.hpp"
 #include "transfer/receiving.hpp"
 #include "transfer/stall_watch.hpp"
 
@@ -31,14 +35,17 @@ op_request readable_request(const receiving& r) {
   return request;
 }
 
-// `waits`: whether the call may wait for a disk, and so must not be made by the loop.
-enum class waits : std::uint8_t { never, for_disk };
-op_route route_of(const receiving& r, waits may) {
-  switch (r.into.core.values().splice.via) {
-    case tuning::splice_choice::ring: return op_route::automatic;
-    case tuning::splice_choice::pool: return op_route::worker;
-    default: return may == waits::never ? op_route::loop_thread : op_route::worker;
-  }
+// Then a cancel is looked at, and who else waits for the thread.
+constexpr std::uint64_t run_bytes = std::uint64_t{1} << 20;
+
+bool is_by_ring(const receiving& r) {
+  return r.into.core.values().splice.via == tuning::splice_choice::ring;
+}
+
+op_route run_route(const receiving& r) {
+  const bool by_loop = r.into.core.values().splice.via == tuning::splice_choice::loop;
+  return by_loop && kernel::is_in_memory(r.into.fd.get()) ? op_route::loop_thread
+                                                          : op_route::worker;
 }
 
 op_request fill_request(const receiving& r, const kernel::pipe& into) {
@@ -50,7 +57,6 @@ op_request fill_request(const receiving& r, const kernel::pipe& into) {
   request.offset2 = op_no_offset;
   request.length = std::min<std::uint64_t>(into.bytes(), r.left());
   request.flags = SPLICE_F_NONBLOCK;
-  request.route = route_of(r, waits::never);
   request.accept_again = true;
   request.to_own_pipe = true;
   return request;
@@ -64,7 +70,6 @@ op_request empty_request(const receiving& r, const kernel::pipe& from, std::uint
   request.fd2 = from.read_end();
   request.offset2 = op_no_offset;
   request.length = held;
-  request.route = route_of(r, waits::for_disk);
   return request;
 }
 
@@ -89,10 +94,43 @@ filled outcome_of(receiving& r, const result<std::size_t>& got) {
   return {0, end_of(r.from)};
 }
 
+pipe_run run_of(const receiving& r, const kernel::pipe& through) {
+  return {.from = r.from.fd(),
+          .to = r.into.fd.get(),
+          .to_offset = r.next_offset(),
+          .pipe_in = through.write_end(),
+          .pipe_out = through.read_end(),
+          .pipe_bytes = through.bytes(),
+          .fill_max = r.left(),
+          .enough = run_bytes,
+          .goes_on = !r.into.core.pipes().wanted()};
+}
+
+// All of it was ours: neither end waits for the peer. One that was cancelled before it began has
+// told nothing.
+int outcome_of(receiving& r, const pipe_run& run, const result<std::size_t>& told, pace& peer) {
+  if (run.stopped == pipe_run::stop::not_begun) return told.error().code;
+  r.so_far.ops += run.calls;
+  r.so_far.short_ops += run.short_calls;
+  r.into.core.counters().ops.submitted.add(run.calls - 1);  // one is the loop's
+  count_received(r, run.moved);
+  if (r.dropper != nullptr && run.moved > 0) r.dropper->passed(r.next_offset());
+  if (run.stopped == pipe_run::stop::at_sink) return run.failure != 0 ? run.failure : EIO;
+  if (run.stopped == pipe_run::stop::at_source) {
+    result<std::size_t> nothing = 0;
+    if (run.failure != 0) nothing = fail(run.failure, "splice", "receive_to_file");
+    const filled last = outcome_of(r, nothing);
+    if (last.failure != 0) return last.failure;
+  }
+  return peer.tried(run.filled, kernel::now_ns());
+}
+
 // One coroutine frame for all rounds: nothing is allocated per round.
 task<int> splice_rounds(receiving& r) {
   const tuning::receive_knobs& knobs = r.into.core.values().receive;
   pace peer({knobs.timeout_ms, knobs.rate_min_bytes}, kernel::now_ns());
+  const bool by_ring = is_by_ring(r);
+  const op_route route = run_route(r);
   while (r.left() > 0) {
     op_await polling(r.into.core.loop(), readable_request(r), peer.interval());
     const int waited = peer.waited(co_await polling);
@@ -103,6 +141,16 @@ task<int> splice_rounds(receiving& r) {
     const result<pipe_lease> pipe = co_await taking;
     peer.kept_waiting(kernel::now_ns() - ours_since_ns);
     if (!pipe) co_return pipe.error().code == ETIMEDOUT ? ENOBUFS : pipe.error().code;
+    if (!by_ring) {
+      ours_since_ns = kernel::now_ns();
+      pipe_run run = run_of(r, **pipe);
+      op_await running(r.into.core.loop(), request_of(run, route));
+      const result<std::size_t> ran = co_await running;
+      peer.kept_waiting(kernel::now_ns() - ours_since_ns);
+      const int failure = outcome_of(r, run, ran, peer);
+      if (failure != 0) co_return failure;
+      continue;
+    }
     const op_request wanted = fill_request(r, **pipe);
     op_await filling(r.into.core.loop(), wanted);
     const filled f = outcome_of(r, co_await filling);

@@ -259,7 +259,7 @@ op_request direction::run_request() {
           .held = held_,
           .enough = run_bytes,
           .goes_on = !others_wait()};
-  return request_of(run_);
+  return request_of(run_, op_route::loop_thread);
 }
 
 op_request direction::splice_request(int from, int to, std::uint64_t bytes,

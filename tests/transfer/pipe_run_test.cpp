@@ -5,9 +5,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -15,6 +17,7 @@
 #include "ops/table.hpp"
 #include "support/seeded_data.hpp"
 #include "support/stream_pair.hpp"
+#include "support/temp_dir.hpp"
 
 namespace {
 
@@ -62,7 +65,7 @@ struct plumbing {
     run.moved = run.filled = run.calls = run.short_calls = 0;
     run.stopped = stop::not_begun;
     run.failure = 0;
-    const op_request request = request_of(run);
+    const op_request request = request_of(run, op_route::loop_thread);
     CHECK(may_raise_sigpipe(request));
     CHECK(carrier_of(request) == carrier::inline_call);
     kernel::sigpipe_guard guard;
@@ -148,6 +151,29 @@ TEST_CASE("a sink that has gone is EPIPE and no signal; what it had taken is cou
   CHECK(p.run.failure == EPIPE);
   CHECK(p.run.moved == 0);
   CHECK(p.run.held == 1'000);
+}
+
+TEST_CASE("into a file it goes on at the file's offset, and takes no more than is wanted") {
+  plumbing p;
+  const support::temp_dir folder;
+  const int fd = ::open((folder.path() / "file").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  const std::vector<std::byte> sent = some(50'000);
+  p.give(sent);
+  p.run.to = fd;
+  p.run.to_offset = 1'000;
+  p.run.pipe_bytes = 4096;
+  p.run.fill_max = 30'001;
+  CHECK(p.go() == 30'001);
+  CHECK(p.run.stopped == stop::enough);
+  std::vector<std::byte> stored(60'000);
+  const ssize_t bytes = ::pread(fd, stored.data(), stored.size(), 0);
+  CHECK(bytes == 31'001);
+  CHECK(std::equal(sent.begin(), sent.begin() + 30'001, stored.begin() + 1'000));
+  p.run.to = p.out.ours();  // the rest is the source's still
+  p.run.to_offset = op_no_offset;
+  p.run.fill_max = std::numeric_limits<std::uint64_t>::max();
+  CHECK(p.go() == 19'999);
+  ::close(fd);
 }
 
 TEST_CASE("what knows no splice says so before anything has moved") {

@@ -32,8 +32,6 @@ constexpr unsigned attempts_max = 3;  // in a row, without a handshake
 constexpr std::size_t callers_max = 200;
 constexpr std::size_t blocks_per_caller = 4;  // one to send from, one to receive into, and some
 constexpr std::chrono::milliseconds watch_time{500};
-constexpr std::uint64_t pieces_in_vain_max = 16;  // received meanwhile
-constexpr unsigned patience = 5;  // times give_up, while bytes come that do not stay
 
 // As BEP 20 has it, and the rest random, so that a peer knows who it is twice.
 peer_id make_id() {
@@ -339,48 +337,37 @@ bool session::memory_runs_short() const {
   return leased && *leased > blocks / 4 * 3;
 }
 
-// Gives up when nothing has come for so long, or much and nothing that stayed: what peers send
-// again and again because it is wrong, or because they always go before a piece is whole, is no
-// progress. A disk that stalls is no fault of theirs, and is waited for longer.
+patience::sight session::look() const {
+  return {stats_.received_bytes, picker_.blocks_here(), stalled_here()};
+}
+
 task<void> session::watch() {
-  std::uint64_t seen = stats_.received_bytes;
-  std::uint64_t most = picker_.blocks_here();
-  clock::time_point came = clock::now();
-  clock::time_point stayed = came;
-  clock::time_point took = came;  // the disk and the memory what there was
-  std::uint64_t seen_then = seen;
+  patience left(options_.give_up, layout_.piece_bytes(), look(), clock::now());
   while (!ending_) {
     co_await engine_.sleep_for(watch_time);
     if (ending_) co_return;
-    const clock::time_point now = clock::now();
-    const bool nothing_came = std::exchange(seen, stats_.received_bytes) == stats_.received_bytes;
-    if (!nothing_came) {
-      came = took = now;
-    } else {
-      (stalled_here() ? came : took) = now;
-    }
-    if (nothing_came || memory_runs_short()) checker_->run_ready();
-    const std::uint64_t here = picker_.blocks_here();
-    if (here > most) {
-      stayed = now;
-      seen_then = seen;
-    }
-    most = std::max(most, here);
-    // Little in all that time is a slow line that makes good what was lost.
-    const bool much = seen - seen_then > pieces_in_vain_max * layout_.piece_bytes();
-    if (much && now - stayed > patience * options_.give_up) {
-      fail(fmt::format("nothing that peers sent for {} s was of use; {} of {} pieces are here",
-                       (patience * options_.give_up).count(), picker_.have_count(),
-                       layout_.pieces()));
-    } else if (now - took > patience * options_.give_up) {
-      fail(fmt::format("the disk has not taken what peers sent for {} s; {} of {} pieces are here",
-                       (patience * options_.give_up).count(), picker_.have_count(),
-                       layout_.pieces()));
-    } else if (now - came > options_.give_up) {
-      fail(fmt::format("no peer has sent anything for {} s; {} of {} pieces are here",
-                       options_.give_up.count(), picker_.have_count(), layout_.pieces()));
-    }
+    const patience::verdict verdict = left.look(look(), clock::now());
+    if (!left.something_came() || memory_runs_short()) checker_->run_ready();
+    if (verdict != patience::verdict::wait) give_up(verdict);
   }
+}
+
+void session::give_up(patience::verdict why) {
+  const auto longer = patience::times_longer * options_.give_up;
+  std::string what;
+  switch (why) {
+    case patience::verdict::wait: return;
+    case patience::verdict::nothing_stays:
+      what = fmt::format("nothing that peers sent for {} s was of use", longer.count());
+      break;
+    case patience::verdict::nothing_taken:
+      what = fmt::format("the disk has not taken what peers sent for {} s", longer.count());
+      break;
+    case patience::verdict::nothing_comes:
+      what = fmt::format("no peer has sent anything for {} s", options_.give_up.count());
+      break;
+  }
+  fail(fmt::format("{}; {} of {} pieces are here", what, picker_.have_count(), layout_.pieces()));
 }
 
 // ---- pieces

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "metainfo.hpp"
+#include "patience.hpp"
 #include "peer.hpp"
 #include "picker.hpp"
 #include "piece_checker.hpp"
@@ -97,7 +98,7 @@ class session {
   void unreadable(std::uint32_t piece, const sluice::error& why);
 
  private:
-  using clock = std::chrono::steady_clock;
+  using clock = patience::clock;
   struct check_job;
 
   sluice::task<void> open();
@@ -113,6 +114,8 @@ class session {
   void connector_ended(std::size_t which, const std::string& why);
   void fail_without_peers();
   sluice::task<void> watch();
+  [[nodiscard]] patience::sight look() const;
+  void give_up(patience::verdict why);
   [[nodiscard]] bool stalled_here() const;
   [[nodiscard]] bool memory_runs_short() const;
   void judge(std::uint32_t piece, piece_checker::verdict verdict);

@@ -7,7 +7,9 @@
 
 namespace bt {
 
-// Nothing comes; or our disk and our memory take nothing, which is no fault of the peers and is
+// Time without anything that comes is the peers', or ours while they are kept waiting, and counts
+// against either until something comes: neither can hide behind the other. Given up is when nothing
+// comes; or when our disk and our memory take nothing, which is no fault of the peers and is
 // waited for longer; or much comes and nothing that stays: what peers send again and again because
 // it is wrong, or because they always go before a piece is whole, is no progress.
 class patience {
@@ -35,17 +37,17 @@ class patience {
         received_(first.received_bytes),
         received_then_(first.received_bytes),
         most_(first.blocks_here),
-        came_(now),
-        took_(now),
+        looked_(now),
         stayed_(now) {}
 
   // To be called now and then.
   [[nodiscard]] verdict look(const sight& seen, clock::time_point now) {
     something_came_ = std::exchange(received_, seen.received_bytes) != seen.received_bytes;
+    const clock::duration passed = now - std::exchange(looked_, now);
     if (something_came_) {
-      came_ = took_ = now;
+      theirs_ = ours_ = {};
     } else {
-      (seen.waits_for_us ? came_ : took_) = now;
+      (seen.waits_for_us ? ours_ : theirs_) += passed;
     }
     if (seen.blocks_here > most_) {
       most_ = seen.blocks_here;
@@ -55,8 +57,8 @@ class patience {
     // Little in all that time is a slow line that makes good what was lost.
     const bool much = received_ - received_then_ > in_vain_bytes_max_;
     if (much && now - stayed_ > times_longer * limit_) return verdict::nothing_stays;
-    if (now - took_ > times_longer * limit_) return verdict::nothing_taken;
-    if (now - came_ > limit_) return verdict::nothing_comes;
+    if (ours_ > times_longer * limit_) return verdict::nothing_taken;
+    if (theirs_ > limit_) return verdict::nothing_comes;
     return verdict::wait;
   }
   // Between the last two looks.
@@ -68,9 +70,10 @@ class patience {
   std::uint64_t received_;
   std::uint64_t received_then_;  // when something stayed last
   std::uint64_t most_;           // blocks
-  clock::time_point came_;
-  clock::time_point took_;
+  clock::time_point looked_;
   clock::time_point stayed_;
+  clock::duration theirs_{};  // since something came last
+  clock::duration ours_{};
   bool something_came_ = false;
 };
 

@@ -13,6 +13,13 @@ def message(kind, payload=b''):
     return struct.pack('>IB', 1 + len(payload), kind) + payload
 
 
+def messages(source):
+    """The kind (none for a keep-alive) and the rest of each message, until the connection ends."""
+    while len(head := source.read(4)) == 4:
+        body = source.read(struct.unpack('>I', head)[0])
+        yield (body[0] if body else None), body[1:]
+
+
 class BadPeer:
     """Serves the one file of a content to whoever connects, each on a thread.
 

@@ -5,7 +5,8 @@ import struct
 import threading
 import time
 
-from bad_peer import BITFIELD, CANCEL, CHOKE, INTERESTED, PIECE, REQUEST, UNCHOKE, BadPeer, message
+from bad_peer import (BITFIELD, CANCEL, CHOKE, INTERESTED, PIECE, REQUEST, UNCHOKE, BadPeer,
+                      message, messages)
 from harness import case, check, wait_until
 
 BLOCK = 16 << 10
@@ -14,13 +15,6 @@ DEPTH_MIN = 16  # requests that it sends at least, where there are as many block
 
 def hello(content, name=b'raw peer 001'):
     return b'\x13BitTorrent protocol' + bytes(8) + content.info_hash() + b'-RAW000-' + name
-
-
-def messages(source):
-    """The kind (none for a keep-alive) and the rest of each message, until the connection ends."""
-    while len(head := source.read(4)) == 4:
-        body = source.read(struct.unpack('>I', head)[0])
-        yield (body[0] if body else None), body[1:]
 
 
 class Leaving(BadPeer):

@@ -8,8 +8,8 @@ import socket
 import struct
 import tempfile
 
-from bad_peer import INTERESTED, PIECE, REQUEST, message
-from cases_blame import hello, messages
+from bad_peer import INTERESTED, PIECE, REQUEST, message, messages
+from cases_blame import hello
 from cases_get import MANY
 from harness import Skipped, case, check, wait_until
 

@@ -5,8 +5,9 @@ import resource
 import signal
 import socket
 import struct
+import time
 
-from bad_peer import PIECE, BadPeer, message
+from bad_peer import BITFIELD, INTERESTED, PIECE, REQUEST, UNCHOKE, BadPeer, message, messages
 from cases_direct import takes_direct
 from harness import Failed, Skipped, case, check, number, wait_until
 
@@ -260,6 +261,37 @@ def a_peer_that_only_sends_keep_alives_is_dropped(bench):
         wait_until(lambda: talker.connections == 2, 'it was dropped, and called again')
         check(talker.keep_alives >= 10, 'it was dropped although it had talked')
         child.kill()
+
+
+class Taking(BadPeer):
+    """Answers nothing, and takes piece 0 all the time."""
+
+    taken = 0  # blocks
+
+    def talk(self, caller, source):
+        caller.sendall(source.read(48) + b'-BAD000-' + b'bad peer 001')
+        source.read(20)
+        caller.sendall(message(BITFIELD, b'\xff' * 4) + message(UNCHOKE) + message(INTERESTED))
+        for kind, _ in messages(source):
+            self.taken += kind == PIECE
+            if kind in (UNCHOKE, PIECE):
+                caller.sendall(message(REQUEST, struct.pack('>III', 0, 0, 16 << 10)))
+                time.sleep(0.01)
+
+
+@case
+def a_peer_that_takes_and_never_sends_is_dropped(bench):
+    content = bench.content(files={'': 2 << 20}, piece_bytes=64 << 10)
+    out = bench.new_folder()
+    (out / 'data').write_bytes((content.root / 'data').read_bytes()[:64 << 10])
+    with Taking(content) as taker:
+        said = bench.get(content, out, [taker.port], '--answer', '1', status=1, seconds=30)
+        check('it does not send what it was asked for' in said, said)
+        check(taker.taken > 50, f'it took {taker.taken} blocks')
+    with Taking(content) as taker:
+        said = bench.get(content, out, [taker.port], '--give-up', '2', status=1, seconds=30)
+        check('no peer has sent anything for 2 s; 1 of 32 pieces are here' in said, said)
+        check(taker.taken > 50, f'it took {taker.taken} blocks')
 
 
 @case

@@ -68,3 +68,19 @@ TEST_CASE("a little every now and then is enough") {
   });
   CHECK(got.why == verdict::wait);
 }
+
+TEST_CASE("peers that send nothing are given up although we, too, keep them waiting now and then") {
+  const ending got = wait_for_end([](patience::sight& seen, std::chrono::milliseconds at) {
+    seen.waits_for_us = at % 4s < 2s;
+  });
+  CHECK(got.why == verdict::nothing_comes);
+  CHECK(got.after < 30s);
+}
+
+TEST_CASE("a disk that takes nothing is given up although peers, too, pause now and then") {
+  const ending got = wait_for_end([](patience::sight& seen, std::chrono::milliseconds at) {
+    seen.waits_for_us = at % 20s != 0s;
+  });
+  CHECK(got.why == verdict::nothing_taken);
+  CHECK(got.after < 60s);
+}

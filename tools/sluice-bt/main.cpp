@@ -6,7 +6,7 @@
 //   wire, bitfield    messages (no I/O)
 //   picker, pace      which block from whom, how many at a time (no I/O)
 //   session           one torrent in transfer; peer, upload: one connection of it
-//   patience          when it is given up (no I/O)
+//   patience, blame   when it is given up; who is talked to no more (no I/O)
 //   piece_checker     digests of pieces as they arrive; disk_check, sha1: as they lie there
 //   store             the files; staging: blocks that are not aligned in theirs
 //   progress          what is shown

@@ -220,9 +220,9 @@ task<void> session::accept_all() {
     // One that was accepted although it is the end is not begun with: nobody would end it.
     if (caller && !ending_ && callers_.size() < callers_within(engine_)) {
       std::string origin = origin_of(*caller);
-      if (banned_.contains(origin)) continue;
+      if (blame_.ban_of(origin) != nullptr) continue;
       const source_id id = ++last_id_;
-      origins_[id] = std::move(origin);
+      blame_.connected(id, std::move(origin));
       callers_[id] =
           engine_.start(answer(*std::move(caller), id), [this, id] { callers_.erase(id); });
     } else if (!caller && !ending_) {
@@ -238,9 +238,8 @@ task<void> session::answer(sluice::stream caller, source_id id) {
   if (!ending_ && ended.hopeless) events_.notice(fmt::format("a caller: {}", ended.why));
 }
 
-// What a connection has sent may be found wrong after its end.
 void session::forget_unless_of_use(source_id id, const peer_end& ended) {
-  if (ended.received_bytes == 0) origins_.erase(id);
+  if (ended.received_bytes == 0) blame_.forget(id);
 }
 
 // Whether it makes sense to try again. `why`: how it ended.
@@ -253,7 +252,7 @@ task<bool> session::try_once(const peer_address& to, std::string& why, bool& was
     co_return true;
   }
   const source_id id = ++last_id_;
-  origins_[id] = to.address;
+  blame_.connected(id, to.address);
   auto made = std::make_shared<peer>(*this, *std::move(connected), to.given, id);
   peer_end ended = co_await peer::run(made, who_called::we);
   forget_unless_of_use(id, ended);
@@ -270,8 +269,8 @@ task<void> session::connect(std::size_t which) {
   while (again && !ending_ && attempts < attempts_max) {
     if (attempts > 0) co_await engine_.sleep_for(pause_time * attempts);
     if (ending_) break;
-    if (const auto at = banned_.find(to.address); at != banned_.end()) {
-      why = at->second;
+    if (const std::string* ban = blame_.ban_of(to.address); ban != nullptr) {
+      why = *ban;
       break;
     }
     bool was_of_use = false;
@@ -303,8 +302,7 @@ void session::fail_without_peers() {
 
 void session::joined(std::shared_ptr<peer> who) {
   const source_id id = who->id();
-  const auto banned = banned_.find(origins_[id]);
-  if (banned != banned_.end()) who->close(banned->second, true);
+  if (const std::string* ban = blame_.ban_of(id); ban != nullptr) who->close(*ban, true);
   peers_.emplace(id, std::move(who));
   ++stats_.peers;
 }
@@ -376,7 +374,10 @@ void session::judge(std::uint32_t piece, piece_checker::verdict verdict) {
   if (ending_) return;
   if (verdict == piece_checker::verdict::wrong) {
     ++stats_.rejected_pieces;
-    blame(piece, picker_.rejected(piece));
+    const std::vector<source_id> senders = picker_.rejected(piece);
+    // Of several nobody knows who it was: the piece is fetched again from one alone.
+    if (senders.size() == 1) accuse(senders.front(), piece);
+    ask_all();
     return fail_without_peers();
   }
   picker_.verified(piece);
@@ -386,19 +387,14 @@ void session::judge(std::uint32_t piece, piece_checker::verdict verdict) {
   engine_.spawn(finish());
 }
 
-// Of several senders nobody knows who it was: the piece is fetched again from one alone.
-void session::blame(std::uint32_t piece, const std::vector<source_id>& senders) {
-  if (senders.size() == 1) {
-    const std::string& origin = origins_[senders.front()];
-    std::string reason = fmt::format("it sent wrong bytes for piece {}", piece);
-    if (store_->has_pad(layout_.piece_offset(piece), layout_.bytes_of(piece)))
-      reason += ", or a pad file of the torrent is not of zeroes";
-    const std::string& why = banned_.emplace(origin, std::move(reason)).first->second;
-    for (const auto& [id, one] : peers_) {
-      if (origins_[id] == origin) one->close(why, true);
-    }
+void session::accuse(source_id sender, std::uint32_t piece) {
+  std::string reason = fmt::format("it sent wrong bytes for piece {}", piece);
+  if (store_->has_pad(layout_.piece_offset(piece), layout_.bytes_of(piece)))
+    reason += ", or a pad file of the torrent is not of zeroes";
+  blame_.ban(sender, std::move(reason));
+  for (const auto& [id, one] : peers_) {
+    if (const std::string* why = blame_.ban_of(id); why != nullptr) one->close(*why, true);
   }
-  ask_all();
 }
 
 // ---- the end

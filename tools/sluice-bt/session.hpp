@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "blame.hpp"
 #include "metainfo.hpp"
 #include "patience.hpp"
 #include "peer.hpp"
@@ -119,7 +120,7 @@ class session {
   [[nodiscard]] bool stalled_here() const;
   [[nodiscard]] bool memory_runs_short() const;
   void judge(std::uint32_t piece, piece_checker::verdict verdict);
-  void blame(std::uint32_t piece, const std::vector<source_id>& senders);
+  void accuse(source_id sender, std::uint32_t piece);
   sluice::task<void> finish();
   void end();
   void keep(sluice::task_handle task) { tasks_.push_back(task); }
@@ -137,11 +138,8 @@ class session {
   std::optional<sluice::listener> listener_;
   std::map<source_id, std::shared_ptr<peer>> peers_;
   std::map<source_id, sluice::task_handle> callers_;  // connections that others made
-  // Whom a connection is with: the address called, or a caller's without the port. Of those that
-  // sent nothing only while they last.
-  std::map<source_id, std::string> origins_;
-  std::map<std::string, std::string> banned_;  // by origin: why
-  std::set<std::uint32_t> unreadable_;         // pieces, said to be
+  blame blame_;
+  std::set<std::uint32_t> unreadable_;  // pieces, said to be
   source_id last_id_ = 0;
   std::vector<sluice::task_handle> tasks_;  // that end with the session
   std::vector<std::string> last_words_;     // of each address

@@ -39,7 +39,7 @@ void picker::remove_source(const bitfield& has) {
   }
 }
 
-picker::active_piece* picker::find(std::uint32_t piece) {
+picker::active_piece* picker::find(std::uint32_t piece) const {
   const auto at = std::ranges::find(active_, piece, [](const auto& a) { return a->piece; });
   return at == active_.end() ? nullptr : at->get();
 }
@@ -136,7 +136,6 @@ std::vector<std::uint32_t> picker::release(source_id source) {
 void picker::begin_anew(active_piece& one) {
   std::ranges::fill(one.blocks, block{});
   one.wanted = one.missing = static_cast<std::uint32_t>(one.blocks.size());
-  one.senders.clear();
   one.age = 0;
 }
 
@@ -174,9 +173,8 @@ picker::arrival picker::arrived(source_id source, const block_ref& ref) {
   block& b = of->blocks[ref.begin / block_bytes];
   if (b.state != block_state::asked || (b.first != source && b.second != source)) return {};
   const source_id other = b.first == source ? b.second : b.first;
-  b.state = block_state::here;
+  b = {block_state::here, source, 0};
   --of->missing;
-  if (std::ranges::find(of->senders, source) == of->senders.end()) of->senders.push_back(source);
   return {true, other, of->missing == 0};
 }
 
@@ -188,13 +186,18 @@ void picker::verified(std::uint32_t piece) {
   ++have_count_;
 }
 
-std::vector<source_id> picker::rejected(std::uint32_t piece) {
-  std::vector<source_id> senders;
-  if (active_piece* of = find(piece)) senders = std::move(of->senders);
+std::vector<source_id> picker::senders(std::uint32_t piece) const {
+  std::vector<source_id> all;
+  const active_piece* of = find(piece);
+  if (of == nullptr) return all;
+  for (const block& b : of->blocks) all.push_back(b.first);
+  return all;
+}
+
+void picker::rejected(std::uint32_t piece) {
   std::erase_if(active_, [piece](const auto& one) { return one->piece == piece; });
   missing_.emplace(sources_[piece], piece);
   suspect_[piece] = true;
-  return senders;
 }
 
 std::uint64_t picker::blocks_here() const {

@@ -63,8 +63,10 @@ class picker {
 
   // Found on the disk, or received whole and right.
   void verified(std::uint32_t piece);
-  // Received whole and wrong: wanted again, this time from one source alone. Who sent it.
-  std::vector<source_id> rejected(std::uint32_t piece);
+  // Who sent each block of a piece that was received whole and has no verdict yet.
+  [[nodiscard]] std::vector<source_id> senders(std::uint32_t piece) const;
+  // Received whole and wrong: wanted again, this time from one source alone.
+  void rejected(std::uint32_t piece);
 
   [[nodiscard]] const bitfield& have() const { return have_; }
   [[nodiscard]] std::uint32_t have_count() const { return have_count_; }
@@ -80,7 +82,7 @@ class picker {
   enum class block_state : std::uint8_t { wanted, asked, here };
   struct block {
     block_state state = block_state::wanted;
-    source_id first = 0;  // who was asked
+    source_id first = 0;  // who was asked; who sent it
     source_id second = 0;
   };
   struct active_piece {
@@ -93,10 +95,9 @@ class picker {
     std::uint32_t wanted = 0;
     std::uint32_t missing = 0;
     std::vector<block> blocks;
-    std::vector<source_id> senders;
   };
 
-  [[nodiscard]] active_piece* find(std::uint32_t piece);
+  [[nodiscard]] active_piece* find(std::uint32_t piece) const;
   static void begin_anew(active_piece& one);
   active_piece* begin_piece(source_id source, const bitfield& has);
   active_piece* choose(source_id source, const bitfield& has);

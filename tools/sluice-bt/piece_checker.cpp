@@ -25,6 +25,22 @@ struct piece_checker::batch {
   }
 };
 
+// What one call of a worker hashes block by block.
+struct piece_checker::single_blocks {
+  std::span<const std::byte> bytes;
+  std::vector<sha1_digest>& into;
+
+  static std::int64_t carry_out(void* context) {
+    auto& b = *static_cast<single_blocks*>(context);
+    while (!b.bytes.empty()) {
+      const std::size_t count = std::min<std::size_t>(b.bytes.size(), block_bytes);
+      b.into.push_back(sha1_of(b.bytes.first(count)));
+      b.bytes = b.bytes.subspan(count);
+    }
+    return 0;
+  }
+};
+
 piece_checker::piece_checker(sluice::engine& on, store& from, std::span<const sha1_digest> expected,
                              std::uint64_t held_bytes_max)
     : engine_(on), store_(from), expected_(expected), held_bytes_max_(held_bytes_max) {}
@@ -156,6 +172,36 @@ sluice::task<sluice::result<void>> piece_checker::hash_stored(record& of) {
       co_await engine_.run_on_worker(batch::carry_out, &work);
   if (!hashed) co_return std::unexpected(hashed.error());
   ++of.hashed;
+  co_return sluice::result<void>();
+}
+
+sluice::task<piece_checker::digests> piece_checker::block_digests(std::uint32_t piece) {
+  std::vector<sha1_digest> all;
+  ++running_;
+  const sluice::result<void> done = co_await hash_blocks(piece, all);
+  --running_;
+  if (!done) co_return std::unexpected(done.error());
+  co_return all;
+}
+
+// As many at a time as a block of the pool has room for.
+sluice::task<sluice::result<void>> piece_checker::hash_blocks(std::uint32_t piece,
+                                                              std::vector<sha1_digest>& into) {
+  sluice::lease_await leasing = engine_.acquire_block();
+  sluice::result<sluice::lease> memory = co_await leasing;
+  if (!memory) co_return std::unexpected(memory.error());
+  const std::uint64_t room = memory->size() / block_bytes * block_bytes;
+  const std::uint64_t total = store_.where().bytes_of(piece);
+  for (std::uint64_t begin = 0; begin < total; begin += room) {
+    const std::span<std::byte> place = memory->bytes().first(std::min(total - begin, room));
+    const sluice::result<void> read =
+        co_await store_.read(place, store_.where().piece_offset(piece) + begin);
+    if (!read) co_return read;
+    single_blocks work{place, into};
+    const sluice::result<std::size_t> hashed =
+        co_await engine_.run_on_worker(single_blocks::carry_out, &work);
+    if (!hashed) co_return std::unexpected(hashed.error());
+  }
   co_return sluice::result<void>();
 }
 

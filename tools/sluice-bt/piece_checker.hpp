@@ -45,6 +45,10 @@ class piece_checker {
   void run_ready();
   // What has arrived of it will arrive again.
   void forget(std::uint32_t piece);
+  // The digest of each block of a piece that has had its verdict, read back from the store. Nothing
+  // of the piece may be posted there meanwhile.
+  using digests = sluice::result<std::vector<sha1_digest>>;
+  [[nodiscard]] sluice::task<digests> block_digests(std::uint32_t piece);
 
   [[nodiscard]] std::uint64_t held_bytes() const { return held_bytes_; }
   [[nodiscard]] bool idle() const { return running_ == 0; }
@@ -65,6 +69,7 @@ class piece_checker {
     sha1 hash;
   };
   struct batch;
+  struct single_blocks;
 
   record& record_of(std::uint32_t piece);
   void run_if_due(const std::shared_ptr<record>& of);
@@ -72,6 +77,8 @@ class piece_checker {
   sluice::task<void> run(std::shared_ptr<record> of);
   sluice::task<sluice::result<void>> hash_some(record& of);
   sluice::task<sluice::result<void>> hash_stored(record& of);
+  sluice::task<sluice::result<void>> hash_blocks(std::uint32_t piece,
+                                                 std::vector<sha1_digest>& into);
   void conclude(const std::shared_ptr<record>& of);
   void release(held_block& block);
 

@@ -372,19 +372,28 @@ void session::give_up(patience::verdict why) {
 
 void session::judge(std::uint32_t piece, piece_checker::verdict verdict) {
   if (ending_) return;
-  if (verdict == piece_checker::verdict::wrong) {
-    ++stats_.rejected_pieces;
-    const std::vector<source_id> senders = picker_.rejected(piece);
-    // Of several nobody knows who it was: the piece is fetched again from one alone.
-    if (senders.size() == 1) accuse(senders.front(), piece);
-    ask_all();
-    return fail_without_peers();
-  }
+  if (verdict == piece_checker::verdict::wrong) return found_wrong(piece);
   picker_.verified(piece);
   for (const auto& [id, one] : peers_) one->announce(piece);
-  if (!picker_.complete()) return;
-  ending_ = true;
-  engine_.spawn(finish());
+  if (picker_.complete()) {
+    ending_ = true;
+    engine_.spawn(finish());
+  } else if (blame_.remembers(piece)) {
+    engine_.spawn(compare(piece));
+  }
+}
+
+// Of several senders nobody knows yet who it was.
+void session::found_wrong(std::uint32_t piece) {
+  ++stats_.rejected_pieces;
+  std::vector<source_id> senders = picker_.senders(piece);
+  const source_id first = senders.front();
+  if (std::ranges::count(senders, first) < std::ssize(senders)) {
+    engine_.spawn(remember(piece, std::move(senders)));
+    return;
+  }
+  accuse(first, piece);
+  fetch_again(piece);
 }
 
 void session::accuse(source_id sender, std::uint32_t piece) {
@@ -395,6 +404,28 @@ void session::accuse(source_id sender, std::uint32_t piece) {
   for (const auto& [id, one] : peers_) {
     if (const std::string* why = blame_.ban_of(id); why != nullptr) one->close(*why, true);
   }
+}
+
+void session::fetch_again(std::uint32_t piece) {
+  picker_.rejected(piece);
+  ask_all();
+  fail_without_peers();
+}
+
+// The piece is not asked for before: what comes then takes the place of what was sent.
+task<void> session::remember(std::uint32_t piece, std::vector<source_id> senders) {
+  piece_checker::digests sent = co_await checker_->block_digests(piece);
+  if (!sent) co_return fail(sluice::describe(sent.error()));
+  if (ending_) co_return;
+  blame_.remember(piece, std::move(senders), *std::move(sent));
+  fetch_again(piece);
+}
+
+// It has come right, so that whoever had sent something else in it is known.
+task<void> session::compare(std::uint32_t piece) {
+  const piece_checker::digests right = co_await checker_->block_digests(piece);
+  if (!right) co_return fail(sluice::describe(right.error()));
+  for (const source_id guilty : blame_.compare(piece, *right)) accuse(guilty, piece);
 }
 
 // ---- the end

@@ -120,7 +120,11 @@ class session {
   [[nodiscard]] bool stalled_here() const;
   [[nodiscard]] bool memory_runs_short() const;
   void judge(std::uint32_t piece, piece_checker::verdict verdict);
+  void found_wrong(std::uint32_t piece);
   void accuse(source_id sender, std::uint32_t piece);
+  sluice::task<void> remember(std::uint32_t piece, std::vector<source_id> senders);
+  void fetch_again(std::uint32_t piece);
+  sluice::task<void> compare(std::uint32_t piece);
   sluice::task<void> finish();
   void end();
   void keep(sluice::task_handle task) { tasks_.push_back(task); }

@@ -5,7 +5,7 @@ import struct
 import threading
 import time
 
-from bad_peer import (BITFIELD, CANCEL, CHOKE, INTERESTED, PIECE, REQUEST, UNCHOKE, BadPeer,
+from bad_peer import (BITFIELD, CANCEL, CHOKE, HAVE, INTERESTED, PIECE, REQUEST, UNCHOKE, BadPeer,
                       message, messages)
 from harness import case, check, wait_until
 
@@ -32,6 +32,44 @@ def one_that_goes_before_its_piece_is_found_wrong_is_not_called_again(bench):
         said = bench.get(content, bench.new_folder(), [bad.port], status=1, seconds=20)
         check('it sent wrong bytes for piece' in said, said)
         check(bad.connections <= 2, f'called {bad.connections} times')
+
+
+class OneByOne(BadPeer):
+    """Says that it has a piece when the one before it is there: who else does so shares each."""
+
+    def talk(self, caller, source):
+        caller.sendall(source.read(48) + b'-BAD000-' + self.name)
+        source.read(20)
+        caller.sendall(message(UNCHOKE) + message(HAVE, struct.pack('>I', 0)))
+        for kind, body in messages(source):
+            if kind == REQUEST:
+                self.send_block(caller, *struct.unpack('>III', body))
+            elif kind == HAVE:
+                piece = struct.unpack('>I', body)[0] + 1
+                if piece * self.content.piece_bytes < self.content.bytes:
+                    caller.sendall(message(HAVE, struct.pack('>I', piece)))
+
+
+@case
+def one_bad_block_among_those_of_others_finds_its_sender_and_no_other(bench):
+    content = bench.content(files={'': 8 << 20}, piece_bytes=1 << 20)
+    spoiled = set()
+
+    def first_of_each(piece, _):
+        new = piece not in spoiled
+        spoiled.add(piece)
+        return new
+    with OneByOne(content, pause_s=0.001) as good, \
+            OneByOne(content, pause_s=0.001, corrupt=first_of_each) as bad:
+        good.name, bad.name = b'good peer 01', b'bad peer 001'
+        out = bench.new_folder()
+        said = bench.get(content, out, [good.port, bad.port])
+        check(good.blocks_sent > 400, f'{good.blocks_sent} blocks of the good one')
+        check(len(spoiled) <= 2, f'it could spoil {len(spoiled)} pieces')
+        check(good.connections == bad.connections == 1, 'none was called again')
+    content.check_copy(out, 'without the bad one')
+    check(f'127.0.0.1:{bad.port}: it sent wrong bytes for piece 0' in said, said)
+    check(f':{good.port}:' not in said and 'pieces came wrong' in said, said)
 
 
 class BadCaller(Leaving):

@@ -36,6 +36,20 @@ struct checked {
     }
   }
 
+  // Whether the digests of the piece's blocks are those of the content.
+  task<bool> has_digests(std::uint32_t piece) {
+    const piece_checker::digests got = co_await checker.block_digests(piece);
+    if (!got) co_return false;
+    std::vector<bt::sha1_digest> right;
+    std::span<const std::byte> left = on.piece_of(piece);
+    while (!left.empty()) {
+      const std::size_t bytes = std::min<std::size_t>(left.size(), bt::block_bytes);
+      right.push_back(bt::sha1_of(left.first(bytes)));
+      left = left.subspan(bytes);
+    }
+    co_return *got == right;
+  }
+
   world& on;
   piece_checker checker;
   std::map<std::uint32_t, piece_checker::verdict> told;
@@ -107,4 +121,31 @@ TEST_CASE("a piece that is not whole gets no verdict, and a forgotten one begins
   w.engine.run(c.arrive(0, {0, 1, 2}));
   CHECK(c.told[0] == piece_checker::verdict::right);
   c.checker.forget(7);  // nobody knows it
+}
+
+TEST_CASE("the blocks of a piece have digests of their own, posted or stored, right or wrong") {
+  for (const std::string& backend : support::backends()) {
+    CAPTURE(backend);
+    world w(backend);
+    w.info.piece_bytes = 640 << 10;  // more than a block of the pool
+    w.info.files = {{"t/a", 700'001}, {"t/b", 90'000}};
+    const bt::layout where = w.info.layout();
+    w.content = support::pattern(12, 0, where.total_bytes());
+    w.info.pieces.assign(where.pieces(), bt::sha1_digest{});
+    REQUIRE(w.open());
+    checked c(w, 0);
+    for (std::uint32_t piece = 0; piece < 2; ++piece) {
+      std::vector<std::uint32_t> order(where.blocks_of(piece));
+      std::iota(order.begin(), order.end(), 0U);
+      w.engine.run(c.arrive(piece, order));
+      w.engine->run();
+      CHECK(c.told[piece] == piece_checker::verdict::wrong);
+      CHECK(w.engine.run(c.has_digests(piece)));
+    }
+    REQUIRE(w.engine.run(w.store->commit()).has_value());
+    CHECK(w.engine.run(c.has_digests(0)));
+    CHECK(c.checker.idle());
+    w.content[100'000] ^= std::byte{1};
+    CHECK_FALSE(w.engine.run(c.has_digests(0)));
+  }
 }

@@ -2,12 +2,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -59,6 +61,33 @@ task<result<sluice::directory>> open_or_make(sluice::engine& on, const std::stri
   if (!found) co_return found;
   const std::string rest = missing.string();
   co_return co_await found->open_directory(rest, sluice::make_parents::yes);
+}
+
+using inode = std::pair<dev_t, ino_t>;
+
+// Syncs the directories above one, up to the top of its filesystem: an earlier run may have made
+// what is there and have ended before it came to that. Not those where we may not look or go: what
+// could not be synced there was not made either. `kept`: those that were synced, and so were the
+// ones above them.
+task<result<void>> keep_names_above(sluice::engine& on, std::string path, std::set<inode>& kept) {
+  struct stat here{};
+  if (::stat(path.c_str(), &here) != 0) co_return sluice::fail(errno, "stat", "directory");
+  for (;;) {
+    path += "/..";
+    struct stat above{};
+    if (::stat(path.c_str(), &above) != 0) {
+      if (errno == EACCES) co_return result<void>();
+      co_return sluice::fail(errno, "stat", "directory above");
+    }
+    const bool is_top = above.st_dev != here.st_dev || above.st_ino == here.st_ino;
+    if (is_top || !kept.emplace(above.st_dev, above.st_ino).second) co_return result<void>();
+    here = above;
+    result<sluice::directory> in = co_await sluice::directory::open(on, path);
+    if (!in && in.error().code == EACCES) continue;
+    if (!in) co_return std::unexpected(in.error());
+    const result<void> synced = co_await in->sync();
+    if (!synced) co_return synced;
+  }
 }
 
 // Where space cannot be reserved, the file is made as long.
@@ -124,6 +153,12 @@ task<std::expected<void, std::string>> store::make_all(sluice::engine& on, const
                                                        const std::string& directory) {
   result<sluice::directory> root = co_await open_or_make(on, directory);
   if (!root) co_return refused(explain(directory, root.error()));
+  std::error_code problem;
+  const std::string top = std::filesystem::weakly_canonical(directory, problem).string();
+  if (problem) co_return refused(fmt::format("{}: {}", directory, problem.message()));
+  std::set<inode> kept;
+  const result<void> named = co_await keep_names_above(on, top, kept);
+  if (!named) co_return refused(explain(directory, named.error()));
   std::string last = "/";  // no file's
   for (const metainfo_file& file : of.files) {
     if (file.pad) {
@@ -137,6 +172,9 @@ task<std::expected<void, std::string>> store::make_all(sluice::engine& on, const
       if (!in) co_return refused(explain(parent, in.error()));
       directories_.push_back(std::move(*in));
       last = parent;
+      const std::string below = top + "/" + parent;
+      const result<void> kept_above = co_await keep_names_above(on, below, kept);
+      if (!kept_above) co_return refused(explain(parent, kept_above.error()));
     }
     const auto made = co_await open_one(on, file, directories_.back(), name);
     if (!made) co_return made;

@@ -27,9 +27,10 @@ namespace bt {
 class store {
  public:
   using opened = std::expected<std::unique_ptr<store>, std::string>;
-  // Makes what is missing beneath `directory`, durably the directory itself and those above it, and
-  // reserves its space. The error is a sentence: a full disk, a file longer than the torrent says,
-  // a path that leads out. `of` must outlive the store, `directory` the call.
+  // Makes what is missing beneath `directory`, durably the directory itself and those above it,
+  // whoever made them, and reserves its space. The error is a sentence: a full disk, a file longer
+  // than the torrent says, a path that leads out. `of` must outlive the store, `directory` the
+  // call.
   [[nodiscard]] static sluice::task<opened> open_to_write(sluice::engine& on, const metainfo& of,
                                                           const std::string& directory);
   // Every file must be there with its length.

@@ -114,3 +114,30 @@ def what_a_failing_disk_did_not_take_is_fetched_again_when_it_is_well(bench):
         check(number(r'got tree: (\d+) bytes', said) + there == content.bytes, f'{what}: {said}')
         if kind != 'sync_directory':  # the first ones come before the content
             check((there == content.bytes) == (kind == 'sync'), f'{what}: {said}')
+
+
+@case
+def what_a_killed_run_left_is_durable_before_it_is_called_got(bench):
+    content = bench.content('tree', MANY, piece_bytes=32 << 10)
+    seeder = bench.peer(content, content.root, seeds=True)
+    seeder.limit_upload(4 << 20)
+    disk = Disk(bench)
+    child = disk.start(content, seeder.port, out='one/two')
+    wait_until(lambda: seeder.handle.status().total_payload_upload > 2 << 20, 'it has begun', 10)
+    child.kill()
+    child.communicate()
+    seeder.limit_upload(0)
+    disk.orders.reset()
+    check('got tree' in disk.get(content, seeder.port, out='one/two'), 'the second run gets it')
+    content.check_copy(disk.backing / 'one' / 'two', 'after a kill')
+    # Each has names that the first run gave: the top, one, two, tree, a, b, c.
+    syncs = disk.orders.seen('sync_directory')
+    check(syncs >= 7, f'{syncs} directories were synced')
+    check(disk.orders.seen('sync') >= 5, 'and the files with content')
+    for failing in range(1, syncs + 1):
+        disk.orders.reset()
+        disk.orders.fail('sync_directory', failing, failing)
+        said = disk.get(content, seeder.port, out='one/two', status=1)
+        check('EIO' in said, f'{failing}: {said}')
+    disk.orders.reset()
+    check('got tree: 0 bytes' in disk.get(content, seeder.port, out='one/two'), 'all is there')

@@ -6,7 +6,7 @@ import resource
 import socket
 import time
 
-from harness import case, check
+from harness import Skipped, case, check
 
 
 @case
@@ -61,6 +61,27 @@ def a_write_that_fails_is_told_and_so_is_what_became_of_the_files(bench):
     said = bench.finish(child, status=1)
     why, _, rest = said.partition('the files may not be whole: ')
     check('EFBIG' in why and 'EFBIG' in rest, said)
+
+
+@case
+def a_folder_that_cannot_be_listed_may_lie_above_but_nothing_is_made_in_it(bench):
+    if os.geteuid() != 0:
+        raise Skipped('only the superuser can drop his powers')
+    content = bench.content(files={'': 100_000}, piece_bytes=64 << 10)
+    _, port = bench.seed(content)
+    closed = bench.new_folder()
+    (closed / 'mine').mkdir()
+    closed.chmod(0o311)
+
+    def get_to(out, status):
+        return bench.finish(bench.child(
+            ['setpriv', '--bounding-set', '-dac_override,-dac_read_search', bench.program, 'get',
+             content.torrent, '--peer', f'127.0.0.1:{port}', '--out', out, *bench.settings(())]),
+            status)
+    check('EACCES' in get_to(closed / 'new', status=1), 'its name could not be made durable')
+    check(not (closed / 'new').exists(), 'so it is not there')
+    get_to(closed / 'mine', status=0)
+    content.check_copy(closed / 'mine', 'beneath such a folder')
 
 
 @case

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -140,6 +141,46 @@ TEST_CASE("directories made above the torrent's are synced in their parents") {
       syncs[is_there ? 1 : 0] = w.engine.counter("sluice.commit.syncs");
     }
     CHECK(syncs[0] == syncs[1] + 3);
+  }
+}
+
+namespace {
+
+// Above it, on its filesystem.
+std::uint64_t directories_above(std::filesystem::path of) {
+  struct stat here{};
+  struct stat above{};
+  std::uint64_t count = 0;
+  of = std::filesystem::canonical(of);
+  REQUIRE(::stat(of.c_str(), &here) == 0);
+  for (;; here = above, ++count) {
+    of = of.parent_path();
+    REQUIRE(::stat(of.c_str(), &above) == 0);
+    if (above.st_dev != here.st_dev || above.st_ino == here.st_ino) return count;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("of what is there already every directory is synced, from the deepest to the top") {
+  for (const std::string& backend : support::backends()) {
+    CAPTURE(backend);
+    world w(backend);
+    w.out = w.dir.at("one/two");
+    std::filesystem::create_directories(w.dir.at("one/two/t/sub"));
+    std::filesystem::create_directory_symlink(w.dir.at("one/two"), w.dir.at("link"));
+    for (const std::string& named : {w.out, w.dir.at("link"), w.dir.at("one/../one/two/")}) {
+      CAPTURE(named);
+      w.out = named;
+      const std::uint64_t before = w.engine.counter("sluice.commit.syncs");
+      REQUIRE(w.open());
+      // Beside those above: two and t, in which there are directories.
+      const std::uint64_t expected = directories_above(w.dir.at("one/two")) + 2;
+      CHECK(w.engine.counter("sluice.commit.syncs") - before == expected);
+      REQUIRE(w.engine.run(w.store->commit()).has_value());
+      // The three files with content, and t and sub, in which there are files.
+      CHECK(w.engine.counter("sluice.commit.syncs") - before == expected + 5);
+    }
   }
 }
 

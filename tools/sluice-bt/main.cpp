@@ -8,6 +8,7 @@
 //   session           one torrent in transfer; peer, upload: one connection of it
 //   patience, blame   when it is given up; who is talked to no more (no I/O)
 //   piece_checker     digests of pieces as they arrive; disk_check, sha1: as they lie there
+//   disk_survey       what is there at the start
 //   store             the files; staging: blocks that are not aligned in theirs
 //   progress          what is shown
 #include <CLI/CLI.hpp>

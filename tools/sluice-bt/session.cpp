@@ -7,14 +7,9 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
-#include <span>
 #include <string_view>
-#include <thread>
 #include <utility>
-
-#include "disk_check.hpp"
 
 namespace bt {
 
@@ -23,8 +18,6 @@ using sluice::task;
 
 namespace {
 
-constexpr unsigned checkers_max = 8;
-constexpr std::uint64_t check_bytes = 4 << 20;  // of one call of a worker
 constexpr std::chrono::seconds connect_time{10};
 constexpr std::chrono::milliseconds pause_time{500};  // before a peer is tried again, and longer
 constexpr std::chrono::milliseconds accept_pause{100};
@@ -49,12 +42,6 @@ std::uint64_t knob_of(const sluice::engine& on, std::string_view name) {
 
 std::uint64_t held_bytes(const sluice::engine& on) {
   return knob_of(on, "sluice.memory.arena_bytes") / 4;
-}
-
-// A worker's: it may wait for the disk.
-std::int64_t forget_pages(void* context) {
-  forget_cached(*static_cast<std::span<const int>*>(context));
-  return 0;
 }
 
 // Without the port, which is another one each time it calls.
@@ -112,71 +99,25 @@ task<void> session::open() {
   checker_ = std::make_unique<piece_checker>(engine_, *store_, info_.pieces, held_bytes(engine_));
   checker_->on_verdict([this](std::uint32_t piece, piece_checker::verdict v) { judge(piece, v); },
                        [this](const sluice::error& problem) { fail(sluice::describe(problem)); });
-  if (options_.fetch && store_->found_content()) {
-    std::span<const int> files = store_->descriptors();
-    const result<std::size_t> done = co_await engine_.run_on_worker(forget_pages, &files);
-    if (!done) co_return fail(fmt::format("the page cache: {}", sluice::describe(done.error())));
-  }
   if (!ending_) check_disk();
 }
 
 // ---- what is on the disk
 
-// Some pieces in a row, for one call of a worker.
-struct session::check_job {
-  disk_reader reader;
-  std::span<const sha1_digest> expected;
-  bool skip_holes = false;
-  std::uint32_t first = 0;
-  std::uint32_t past = 0;
-  std::vector<bool> right;
-
-  static std::int64_t carry_out(void* context) {
-    auto& job = *static_cast<check_job*>(context);
-    for (std::uint32_t piece = job.first; piece < job.past; ++piece) {
-      if (job.skip_holes && job.reader.is_hole(piece)) {
-        // Most often not yet fetched, but a piece of zeroes is all there.
-        job.right[piece - job.first] = job.reader.digest_of_hole(piece) == job.expected[piece];
-        continue;
-      }
-      const auto digest = job.reader.digest_of(piece);
-      if (!digest && digest.error() != ENODATA) return -digest.error();
-      job.right[piece - job.first] = digest && *digest == job.expected[piece];
-    }
-    return 0;
-  }
-};
-
 void session::check_disk() {
   if (!store_->found_content()) return begin();
-  checks_ = std::clamp(std::thread::hardware_concurrency(), 1U, checkers_max);
-  for (unsigned left = checks_; left > 0; --left) {
-    keep(engine_.start(check_pieces(), [this] {
-      if (--checks_ == 0 && !ending_) begin();
-    }));
-  }
-}
-
-task<void> session::check_pieces() {
-  check_job job{
-      disk_reader(layout_, store_->descriptors()), info_.pieces, options_.fetch, 0, 0, {}};
-  const auto each = static_cast<std::uint32_t>(
-      std::clamp<std::uint64_t>(check_bytes / layout_.piece_bytes(), 1, layout_.pieces()));
-  job.right.resize(each);
-  while (!ending_ && next_to_check_ < layout_.pieces()) {
-    job.first = next_to_check_;
-    job.past = next_to_check_ = std::min(next_to_check_ + each, layout_.pieces());
-    const result<std::size_t> done = co_await engine_.run_on_worker(check_job::carry_out, &job);
-    if (!done) {
-      if (!ending_) fail(fmt::format("reading what is there: {}", sluice::describe(done.error())));
-      co_return;
-    }
-    for (std::uint32_t piece = job.first; piece < job.past; ++piece) {
-      if (!job.right[piece - job.first]) continue;
-      picker_.verified(piece);
-      stats_.found_bytes += layout_.bytes_of(piece);
-    }
-  }
+  survey_.emplace(engine_, *store_, info_.pieces,
+                  options_.fetch ? disk_survey::purpose::resume : disk_survey::purpose::seed);
+  survey_->start(
+      [this](std::uint32_t piece) {
+        picker_.verified(piece);
+        stats_.found_bytes += layout_.bytes_of(piece);
+      },
+      [this](const result<void>& done) {
+        if (ending_) return;
+        if (done) return begin();
+        fail(fmt::format("reading what is there: {}", sluice::describe(done.error())));
+      });
 }
 
 void session::begin() {
@@ -460,6 +401,7 @@ task<void> session::finish() {
 }
 
 void session::end() {
+  if (survey_) survey_->stop();
   for (const sluice::task_handle task : tasks_) engine_.cancel(task);
   for (const auto& [id, one] : peers_) one->close("the end", false);
   for (const auto& [id, task] : callers_) engine_.cancel(task);

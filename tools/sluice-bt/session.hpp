@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "blame.hpp"
+#include "disk_survey.hpp"
 #include "metainfo.hpp"
 #include "patience.hpp"
 #include "peer.hpp"
@@ -100,11 +101,9 @@ class session {
 
  private:
   using clock = patience::clock;
-  struct check_job;
 
   sluice::task<void> open();
   void check_disk();
-  sluice::task<void> check_pieces();
   void begin();
   bool listen();
   sluice::task<void> accept_all();
@@ -137,6 +136,7 @@ class session {
   peer_id id_{};
 
   std::unique_ptr<store> store_;
+  std::optional<disk_survey> survey_;
   picker picker_;
   std::unique_ptr<piece_checker> checker_;
   std::optional<sluice::listener> listener_;
@@ -148,9 +148,6 @@ class session {
   std::vector<sluice::task_handle> tasks_;  // that end with the session
   std::vector<std::string> last_words_;     // of each address
   std::size_t connectors_ = 0;
-
-  std::uint32_t next_to_check_ = 0;
-  unsigned checks_ = 0;  // under way
 
   session_stats stats_;
   std::string failure_;

@@ -141,3 +141,15 @@ def what_a_killed_run_left_is_durable_before_it_is_called_got(bench):
         check('EIO' in said, f'{failing}: {said}')
     disk.orders.reset()
     check('got tree: 0 bytes' in disk.get(content, seeder.port, out='one/two'), 'all is there')
+
+
+@case
+def what_cannot_be_read_at_the_start_is_told_and_left_alone(bench):
+    content = bench.content(files={'': 8 << 20}, piece_bytes=64 << 10)
+    disk = Disk(bench)
+    (disk.backing / 'data').write_bytes((content.root / 'data').read_bytes())
+    disk.orders.fail('read', 3, EVER)
+    said = disk.get(content, 1, status=1)
+    check('reading what is there: ' in said and 'EIO' in said, said)
+    disk.orders.reset()
+    check('got data: 0 bytes' in disk.get(content, 1), 'it is as it was')

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <string_view>
 #include <utility>
@@ -183,17 +184,29 @@ void session::forget_unless_of_use(source_id id, const peer_end& ended) {
   if (ended.received_bytes == 0) blame_.forget(id);
 }
 
+// The first of its addresses that answers; none that is banned.
+task<result<sluice::stream>> session::call(const peer_address& to, source_id id) {
+  result<sluice::stream> connected = sluice::fail(ECANCELED, "connect", "session");
+  for (const std::string& address : to.addresses) {
+    if (ending_ || blame_.ban_of(address) != nullptr) continue;
+    task<result<sluice::stream>> connecting =
+        sluice::stream::connect(engine_, address, connect_time);
+    connected = co_await connecting;
+    if (!connected) continue;
+    blame_.connected(id, address);
+    break;
+  }
+  co_return connected;
+}
+
 // Whether it makes sense to try again. `why`: how it ended.
 task<bool> session::try_once(const peer_address& to, std::string& why, bool& was_of_use) {
-  task<result<sluice::stream>> connecting =
-      sluice::stream::connect(engine_, to.address, connect_time);
-  result<sluice::stream> connected = co_await connecting;
+  const source_id id = ++last_id_;
+  result<sluice::stream> connected = co_await call(to, id);
   if (!connected) {
     why = sluice::describe(connected.error());
     co_return true;
   }
-  const source_id id = ++last_id_;
-  blame_.connected(id, to.address);
   auto made = std::make_shared<peer>(*this, *std::move(connected), to.given, id);
   peer_end ended = co_await peer::run(made, who_called::we);
   forget_unless_of_use(id, ended);
@@ -210,8 +223,9 @@ task<void> session::connect(std::size_t which) {
   while (again && !ending_ && attempts < attempts_max) {
     if (attempts > 0) co_await engine_.sleep_for(pause_time * attempts);
     if (ending_) break;
-    if (const std::string* ban = blame_.ban_of(to.address); ban != nullptr) {
-      why = *ban;
+    const auto is_banned = [this](const std::string& a) { return blame_.ban_of(a) != nullptr; };
+    if (std::ranges::all_of(to.addresses, is_banned)) {
+      why = *blame_.ban_of(to.addresses.front());
       break;
     }
     bool was_of_use = false;

@@ -25,8 +25,8 @@
 namespace bt {
 
 struct peer_address {
-  std::string given;    // on the command line
-  std::string address;  // as sluice::stream::connect wants it
+  std::string given;                   // on the command line
+  std::vector<std::string> addresses;  // as sluice::stream::connect wants them; at least one
 };
 
 // Where blocks that are given out are read from.
@@ -110,6 +110,7 @@ class session {
   sluice::task<void> answer(sluice::stream caller, source_id id);
   void forget_unless_of_use(source_id id, const peer_end& ended);
   sluice::task<void> connect(std::size_t which);
+  sluice::task<sluice::result<sluice::stream>> call(const peer_address& to, source_id id);
   sluice::task<bool> try_once(const peer_address& to, std::string& why, bool& was_of_use);
   void connector_ended(std::size_t which, const std::string& why);
   void fail_without_peers();

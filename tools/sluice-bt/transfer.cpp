@@ -66,7 +66,7 @@ bool apply_settings(sluice::knobs& knobs, const std::vector<std::string>& settin
   return sound;
 }
 
-// HOST:PORT to an address; the host may be a name, or an IPv6 address in brackets.
+// HOST:PORT to addresses; the host may be a name, or an IPv6 address in brackets.
 std::expected<peer_address, std::string> resolve(const std::string& given) {
   const std::size_t colon = given.rfind(':');
   if (colon == given.npos || colon == 0 || colon + 1 == given.size())
@@ -82,12 +82,18 @@ std::expected<peer_address, std::string> resolve(const std::string& given) {
   if (problem != 0)
     return std::unexpected(fmt::format("--peer {}: {}", given, gai_strerror(problem)));
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> held(found, freeaddrinfo);
-  char text[NI_MAXHOST] = "";
-  if (getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof text, nullptr, 0,
-                  NI_NUMERICHOST) != 0)
+  peer_address peer{given, {}};
+  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
+    char text[NI_MAXHOST] = "";
+    if (getnameinfo(one->ai_addr, one->ai_addrlen, text, sizeof text, nullptr, 0, NI_NUMERICHOST) !=
+        0)
+      continue;
+    peer.addresses.push_back(one->ai_family == AF_INET6 ? fmt::format("[{}]:{}", text, port)
+                                                        : fmt::format("{}:{}", text, port));
+  }
+  if (peer.addresses.empty())
     return std::unexpected(fmt::format("--peer {}: it has no address", given));
-  return peer_address{given, found->ai_family == AF_INET6 ? fmt::format("[{}]:{}", text, port)
-                                                          : fmt::format("{}:{}", text, port)};
+  return peer;
 }
 
 // False: the torrent has too many files for the descriptors that there are.

@@ -85,6 +85,28 @@ def a_folder_that_cannot_be_listed_may_lie_above_but_nothing_is_made_in_it(bench
 
 
 @case
+def every_address_of_a_name_is_tried(bench):
+    if os.geteuid() != 0:
+        raise Skipped('only the superuser can have an /etc/hosts of his own')
+    content = bench.content(files={'': 100_000}, piece_bytes=64 << 10)
+    hosts = bench.folder / 'hosts'
+    addresses = [f'127.0.0.{last}' for last in (1, 2, 3)]
+    hosts.write_text(''.join(f'{address} several.test\n' for address in addresses))
+    for address in addresses:
+        seeder = bench.start('seed', content.torrent, '--data', content.root, '--listen',
+                             f'{address}:0')
+        port = int(seeder.stdout.readline().rpartition(':')[2])
+        out = bench.new_folder()
+        bench.finish(bench.child(
+            ['unshare', '--mount', '--propagation', 'private', 'sh', '-c',
+             'mount --bind "$0" /etc/hosts && exec "$@"', hosts, os.path.abspath(bench.program),
+             'get', content.torrent, '--peer', f'several.test:{port}', '--out', out,
+             *bench.settings(())]))
+        content.check_copy(out, f'from {address}')
+        bench.end(seeder)
+
+
+@case
 def descriptors_are_counted_and_raised_before_files_are_opened(bench):
     content = bench.content('tree', {f'{i}/f': 1000 for i in range(50)}, piece_bytes=64 << 10)
 

@@ -51,7 +51,8 @@ void describe_get(CLI::App& app, bt::command_line& given) {
       ->check(CLI::Range(1U, 86'400U))
       ->capture_default_str();
   get->add_option("--answer", given.answer_seconds,
-                  "Seconds after which a peer is dropped that sends none of what it was asked for")
+                  "Seconds after which a peer is dropped that sends none of what it was asked for; "
+                  "one that takes nothing of what it has asked for has twice as long")
       ->check(CLI::Range(1U, 86'400U))
       ->capture_default_str();
   get->add_option(

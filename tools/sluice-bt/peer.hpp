@@ -1,6 +1,8 @@
 // One connection to another peer: what it has, what it was asked for, what it asks for.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -92,7 +94,9 @@ class peer : public std::enable_shared_from_this<peer> {
   void leave();
 
   void flush();
+  [[nodiscard]] std::chrono::seconds send_time() const;
   static sluice::task<void> send_all(std::shared_ptr<peer> self);
+  sluice::task<sluice::result<void>> send_patiently(msghdr& message);
   sluice::task<sluice::result<void>> send_answers();
   void choose_answers(answer& of);
   sluice::task<sluice::result<void>> read_answers(answer& of);

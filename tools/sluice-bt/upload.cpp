@@ -1,9 +1,13 @@
 // What a peer sends: messages, and answers to requests, many of them in one call.
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <span>
 #include <utility>
 
 #include "peer.hpp"
@@ -17,7 +21,17 @@ using sluice::task;
 namespace {
 constexpr std::size_t answers_max = 64;
 constexpr std::uint32_t page_bytes = 4096;
-constexpr std::chrono::seconds send_time{60};
+
+// What the peer has not yet taken: of the message, and of what the kernel keeps for it. A full
+// socket takes no more before a third of that has gone.
+std::uint64_t untaken_bytes(const msghdr& message, int fd) {
+  int queued = 0;
+  if (ioctl(fd, SIOCOUTQ, &queued) != 0) queued = 0;
+  auto bytes = static_cast<std::uint64_t>(queued);
+  for (const iovec& part : std::span(message.msg_iov, message.msg_iovlen)) bytes += part.iov_len;
+  return bytes;
+}
+
 }  // namespace
 
 // Some requests and what answers them: heads of our own, payloads in one block.
@@ -29,6 +43,8 @@ struct peer::answer {
   std::uint64_t bytes = 0;  // of payload
   sluice::lease memory;
 };
+
+std::chrono::seconds peer::send_time() const { return 2 * home_.answer_time(); }
 
 // At most one flow at a time sends; it ends when there is nothing left to send.
 void peer::flush() {
@@ -44,8 +60,11 @@ task<void> peer::send_all(std::shared_ptr<peer> self) {
     if (!p.out_.empty()) {
       p.outgoing_.clear();
       std::swap(p.out_, p.outgoing_);
-      const result<std::size_t> sent = co_await p.stream_.send(p.outgoing_, send_time);
-      if (!sent) done = std::unexpected(sent.error());
+      iovec whole{p.outgoing_.data(), p.outgoing_.size()};
+      msghdr message{};
+      message.msg_iov = &whole;
+      message.msg_iovlen = 1;
+      done = co_await p.send_patiently(message);
     } else {
       done = co_await p.send_answers();
     }
@@ -53,6 +72,17 @@ task<void> peer::send_all(std::shared_ptr<peer> self) {
     if (!done) p.close(sluice::describe(done.error()), false);
   }
   p.sending_ = false;
+}
+
+// As long as it takes, to one who takes anything within each send_time().
+task<result<void>> peer::send_patiently(msghdr& message) {
+  for (std::uint64_t untaken = untaken_bytes(message, stream_.fd());;) {
+    const result<std::size_t> sent = co_await stream_.send(message, send_time());
+    if (sent) co_return result<void>();
+    const std::uint64_t before = std::exchange(untaken, untaken_bytes(message, stream_.fd()));
+    if (sent.error().code != ETIMEDOUT || untaken >= before)
+      co_return std::unexpected(sent.error());
+  }
 }
 
 // As many as the block has room for: each that does not follow the one before it is a read of its
@@ -126,7 +156,7 @@ task<void> peer::name_unreadable(const answer& of, std::size_t first, std::size_
 
 task<result<void>> peer::send_answers() {
   answer of;
-  result<sluice::lease> memory = co_await home_.engine().acquire_block(send_time);
+  result<sluice::lease> memory = co_await home_.engine().acquire_block(send_time());
   if (!memory) co_return std::unexpected(memory.error());
   of.memory = *std::move(memory);
   choose_answers(of);
@@ -136,8 +166,8 @@ task<result<void>> peer::send_answers() {
   msghdr message{};
   message.msg_iov = of.parts.data();
   message.msg_iovlen = 2 * of.count;
-  const result<std::size_t> sent = co_await stream_.send(message, send_time);
-  if (!sent) co_return std::unexpected(sent.error());
+  const result<void> sent = co_await send_patiently(message);
+  if (!sent) co_return sent;
   home_.counts().sent_bytes += of.bytes;
   co_return result<void>();
 }

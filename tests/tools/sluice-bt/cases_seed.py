@@ -1,7 +1,12 @@
 """sluice-bt gives out: to libtorrent, to itself, and while it is still fetching."""
 
 import os
+import socket
+import struct
+import time
 
+from bad_peer import INTERESTED, PIECE, REQUEST, UNCHOKE, message, messages
+from cases_blame import hello
 from cases_get import MANY
 from harness import case, check, number, wait_until
 
@@ -104,6 +109,67 @@ def a_piece_that_can_no_longer_be_read_is_named_once(bench):
         content.check_copy(out, 'once it could be read again')
         said = bench.end(seeder)
         check(said.count('piece 2 cannot be read') == 1 and 'stream' in said, said)
+
+
+class Taker:
+    """Has asked for more of what is there already than the kernel keeps for it."""
+
+    wanted = [struct.pack('>III', i % 16, 0, 16 << 10) for i in range(1000)]
+
+    def __init__(self, content, port):
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.settimeout(20)
+        self.socket.connect(('127.0.0.1', port))
+        self.socket.sendall(hello(content) + message(INTERESTED))
+        self.source = self.socket.makefile('rb', buffering=4096)
+        self.source.read(68)
+        self.messages = messages(self.source)
+        for kind, _ in self.messages:
+            if kind == UNCHOKE:
+                break
+        self.socket.sendall(b''.join(message(REQUEST, block) for block in self.wanted))
+
+    def says_for(self, seconds, pause_s, take):
+        """How long it could say that it is there."""
+        began = time.monotonic()
+        try:
+            while time.monotonic() < began + seconds:
+                self.socket.sendall(bytes(4))
+                time.sleep(pause_s)
+                take()
+        except OSError:
+            pass
+        return time.monotonic() - began
+
+
+def get_for_ever(bench, content):
+    """The child has all but a piece, for which there is nobody, and minds two seconds."""
+    out = bench.new_folder()
+    (out / 'data').write_bytes((content.root / 'data').read_bytes()[:-1])
+    child = bench.start('get', content.torrent, '--peer', '127.0.0.1:1', '--out', out, '--listen',
+                        '127.0.0.1:0', '--answer', '1')
+    return child, int(child.stdout.readline().rpartition(':')[2])
+
+
+@case
+def a_peer_that_takes_slowly_is_no_dead_one(bench):
+    content = bench.content(files={'': 2 << 20}, piece_bytes=64 << 10)
+    child, port = get_for_ever(bench, content)
+    taker = Taker(content, port)
+    lasted = taker.says_for(6, 0.25, lambda: taker.source.read(16 << 10))
+    check(lasted >= 6, f'it was dropped after {lasted} s')
+    child.kill()
+
+
+@case
+def a_peer_that_takes_nothing_is_dropped_whatever_it_says(bench):
+    content = bench.content(files={'': 2 << 20}, piece_bytes=64 << 10)
+    child, port = get_for_ever(bench, content)
+    taker = Taker(content, port)
+    lasted = taker.says_for(20, 0.1, lambda: None)
+    check(1.5 < lasted < 10, f'it was there for {lasted} s')
+    child.kill()
 
 
 @case

@@ -173,7 +173,7 @@ void peer::take_bitfield(sluice::frame& f) {
   arriving_bitfield_ = {};
   has_ = std::move(whole);
   home_.blocks().add_source(has_);
-  want_if_useful();
+  if (home_.blocks().wants_any(has_)) become_interested();
 }
 
 void peer::take_have(std::uint32_t piece) {
@@ -181,13 +181,14 @@ void peer::take_have(std::uint32_t piece) {
   if (has_.has(piece)) return;
   has_.set(piece);
   home_.blocks().add_piece_of_source(piece);
-  want_if_useful();
+  // Most are of what we have, where many fetch it at the same time.
+  if (home_.blocks().have().has(piece)) return;
+  become_interested();
   ask();
 }
 
-void peer::want_if_useful() {
-  if (we_are_interested_ || !home_.fetches() || !home_.blocks().wants_any(has_)) return;
-  we_are_interested_ = true;
+void peer::become_interested() {
+  if (!home_.fetches() || std::exchange(we_are_interested_, true)) return;
   append_message(out_, message_kind::interested);
   flush();
 }

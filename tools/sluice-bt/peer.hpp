@@ -89,7 +89,7 @@ class peer : public std::enable_shared_from_this<peer> {
   void take_have(std::uint32_t piece);
   void take_request(const message& m);
   void choked();
-  void want_if_useful();
+  void become_interested();
   bool take_over();
   void leave();
 

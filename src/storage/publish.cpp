@@ -14,6 +14,7 @@
 #include "ops/table.hpp"
 #include "storage/commit.hpp"
 #include "storage/committer.hpp"
+#include "storage/directory_turns.hpp"
 #include "storage/file_state.hpp"
 #include "storage/naming.hpp"
 #include "storage/new_directories.hpp"
@@ -74,6 +75,12 @@ struct solo_publish {
 
 int errno_of(int returned) { return returned == 0 ? 0 : errno; }
 
+// In turn with other engines, too.
+int sync_in_turn(int directory_fd, const directory_turns::key& directory) {
+  const directory_turns::hold turn(directory_turns::of_process(), directory);
+  return errno_of(::fsync(directory_fd));
+}
+
 // Solos of a directory take turns (committer::solo_directory): a name given while its directory is
 // synced can hide that sync's error. A sync that says yes after another failed vouches for no name
 // given before: its block may have gone with the other.
@@ -82,7 +89,7 @@ void name_and_sync(solo_publish& p, std::uint64_t failures_before) {
   const std::lock_guard turn(in.one_at_a_time);
   p.name_failure = name_file(p.name);
   if (p.name_failure != 0) return;
-  p.directory_failure = errno_of(::fsync(p.name.directory_fd));
+  p.directory_failure = sync_in_turn(p.name.directory_fd, {in.key.device, in.key.inode});
   if (p.directory_failure != 0) {
     ++in.failures;
   } else if (in.failures != failures_before) {

@@ -2,13 +2,17 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "kernel/clock.hpp"
 #include "ops/table.hpp"
+#include "storage/directory_turns.hpp"
 #include "storage/naming.hpp"
 
 namespace sluice {
 namespace {
+
+directory_turns::key turn_of(const lane_key& lane) { return {lane.device, lane.inode}; }
 
 lane_wait& wait_of(op& o) { return static_cast<lane_wait&>(o); }
 
@@ -113,7 +117,7 @@ op_request sync_lane::request_for_members() {
   switch (key_.kind) {
     case lane_kind::file:
     case lane_kind::filesystem: return sync_of_data();
-    case lane_kind::directory: return sync_of(wait_of(members_.front()).fd, 0);
+    case lane_kind::directory: return sync_of_directory();
     case lane_kind::naming: break;
   }
   return call_of(serve_members, this);
@@ -126,10 +130,19 @@ op_request sync_lane::sync_of_data() {
       one || key_.kind == lane_kind::file ? sync_of(first, fsync_data_only) : sync_of_filesystem();
   for (op& o : members_) {
     if (wait_of(o).when == modified::as_written) continue;
-    dated_sync_ = sync;
+    called_sync_ = sync;
     return call_of(date_and_sync_members, this);
   }
   return sync;
+}
+
+// Where another engine syncs it just now, a worker waits for that.
+op_request sync_lane::sync_of_directory() {
+  const op_request sync = sync_of(wait_of(members_.front()).fd, 0);
+  has_turn_ = directory_turns::of_process().try_begin(turn_of(key_));
+  if (has_turn_) return sync;
+  called_sync_ = sync;
+  return call_of(sync_in_turn, this);
 }
 
 op_request sync_lane::sync_of_filesystem() {
@@ -159,15 +172,25 @@ std::int64_t sync_lane::date_and_sync_members(void* lane) {
   for (op& o : l.members_) {
     if (wait_of(o).when == modified::now) date_now(wait_of(o).fd);
   }
-  l.dated_outcome_ = row_of(l.dated_sync_.kind).perform(l.dated_sync_);
+  l.called_outcome_ = row_of(l.called_sync_.kind).perform(l.called_sync_);
+  return 0;
+}
+
+// On a worker, and as little a failure of the call itself.
+std::int64_t sync_lane::sync_in_turn(void* lane) {
+  auto& l = *static_cast<sync_lane*>(lane);
+  const directory_turns::hold turn(directory_turns::of_process(), turn_of(l.key_));
+  l.called_outcome_ = row_of(l.called_sync_.kind).perform(l.called_sync_);
   return 0;
 }
 
 void sync_lane::ended(op& o) noexcept {
   sync_lane& l = *static_cast<sync_lane*>(o.context);
-  const bool dated = o.request.function == date_and_sync_members;
-  const op_request by = dated ? l.dated_sync_ : o.request;
-  const std::int64_t outcome = dated && o.outcome() >= 0 ? l.dated_outcome_ : o.outcome();
+  if (std::exchange(l.has_turn_, false)) directory_turns::of_process().end(turn_of(l.key_));
+  const bool called =
+      o.request.function == date_and_sync_members || o.request.function == sync_in_turn;
+  const op_request by = called ? l.called_sync_ : o.request;
+  const std::int64_t outcome = called && o.outcome() >= 0 ? l.called_outcome_ : o.outcome();
   l.host_.served(by, wait_of(l.members_.front()), outcome);
   if (l.key_.kind == lane_kind::file && outcome < 0 && is_lost_sync(static_cast<int>(-outcome))) {
     l.take_all();

@@ -5,7 +5,8 @@
 // Where a wait is, and who may end it:
 //   waiting_  in the scope of its task; a cancel takes it off, and nothing has happened
 //   members_  out of that scope: the kernel has its descriptor, so a cancel waits for the answer
-// A sync of one file that fails is the answer to those who wait by then, too.
+// A sync of one file that fails is the answer to those who wait by then, too. A directory is synced
+// in the turn of this process (storage/directory_turns.hpp), for which a worker waits.
 #pragma once
 
 #include <compare>
@@ -106,6 +107,8 @@ class sync_lane {
   static void ended(op& o) noexcept;
   static std::int64_t serve_members(void* lane);
   static std::int64_t date_and_sync_members(void* lane);
+  [[nodiscard]] op_request sync_of_directory();
+  static std::int64_t sync_in_turn(void* lane);
 
   lane_key key_;
   loop& loop_;
@@ -118,9 +121,11 @@ class sync_lane {
   std::uint64_t waiting_bytes_ = 0;
   std::size_t member_count_ = 0;
   std::vector<int> descriptors_;  // of the members, for syncfs
-  op_request dated_sync_;         // what follows the dating of members, in one call of a worker
-  std::int64_t dated_outcome_ = 0;
-  op gathering_;  // the timer until a group begins
+  // A sync that is a part of a call of a worker, behind the dating of members or in a turn.
+  op_request called_sync_;
+  std::int64_t called_outcome_ = 0;
+  bool has_turn_ = false;  // of the directory: given back when its sync has ended
+  op gathering_;           // the timer until a group begins
   op serving_;
 };
 

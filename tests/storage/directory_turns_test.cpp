@@ -1,0 +1,86 @@
+#include "storage/directory_turns.hpp"
+
+#include <sys/stat.h>
+
+#include <atomic>
+#include <chrono>
+#include <optional>
+#include <thread>
+
+#include "conformance/suite.hpp"
+
+namespace {
+
+using namespace conformance;
+using namespace std::chrono_literals;
+using sluice::directory_turns;
+
+constexpr directory_turns::key one{1, 7};
+constexpr directory_turns::key other{2, 7};
+
+directory_turns::key turn_of(const std::filesystem::path& folder) {
+  struct stat info{};
+  REQUIRE(::stat(folder.c_str(), &info) == 0);
+  return {info.st_dev, info.st_ino};
+}
+
+sluice::task<int> publish_one(sluice::engine& e, std::string folder) {
+  sluice::result<sluice::directory> in = co_await sluice::directory::open(e, std::move(folder));
+  if (!in) co_return in.error().code;
+  sluice::result<sluice::file> made = co_await in->create();
+  if (!made) co_return made.error().code;
+  std::string name = "name";
+  const sluice::result<void> done = co_await sluice::publish(*made, *in, std::move(name));
+  co_return done ? 0 : done.error().code;
+}
+
+}  // namespace
+
+TEST_CASE("a turn is one's own until it ends, and each directory has its own") {
+  directory_turns turns;
+  CHECK(turns.try_begin(one));
+  CHECK_FALSE(turns.try_begin(one));
+  CHECK(turns.try_begin(other));
+  turns.end(one);
+  CHECK(turns.try_begin(one));
+}
+
+TEST_CASE("who waits for a turn has it when the one before has ended") {
+  directory_turns turns;
+  CHECK(turns.try_begin(one));
+  std::atomic<bool> begun = false;
+  std::thread waiting([&] {
+    const directory_turns::hold turn(turns, one);
+    begun = true;
+  });
+  const directory_turns::hold elsewhere(turns, other);
+  std::this_thread::sleep_for(20ms);
+  CHECK_FALSE(begun);
+  turns.end(one);
+  waiting.join();
+  CHECK(begun);
+  CHECK(turns.try_begin(one));
+}
+
+TEST_CASE("a publish waits for the sync of its directory that another engine has under way") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    for (const char* solo_max : {"0", "1"}) {
+      CAPTURE(solo_max);
+      world w(on, {{"sluice.commit.solo_max", solo_max}});
+      directory_turns& turns = directory_turns::of_process();
+      const directory_turns::key folder = turn_of(w.folder().path());
+      REQUIRE(turns.try_begin(folder));
+      std::optional<int> told;
+      w.engine().start(publish_one(w.engine(), w.folder().path()), [&](int code) { told = code; });
+      const auto enough = std::chrono::steady_clock::now() + 100ms;
+      while (std::chrono::steady_clock::now() < enough) w.engine().run_once(10ms);
+      CHECK_FALSE(told.has_value());
+      turns.end(folder);
+      w.until([&told] { return told.has_value(); });
+      CHECK(told == 0);
+      CHECK(turns.try_begin(folder));  // given back
+      turns.end(folder);
+    }
+  }
+}

@@ -29,8 +29,7 @@ inline std::uint64_t content_bytes(const identity& of) {
   return sizes[support::seeded_random(of.key()).below(sizes.size())];
 }
 
-inline std::vector<std::byte> content(const identity& of) {
-  const std::uint64_t bytes = content_bytes(of);
+inline std::vector<std::byte> content(const identity& of, std::uint64_t bytes) {
   std::vector<std::byte> made((bytes + 15) / 16 * 16);
   for (std::uint64_t i = 0; i < made.size() / 16; ++i) {
     const std::uint64_t unit[2] = {of.key(), i};
@@ -39,5 +38,6 @@ inline std::vector<std::byte> content(const identity& of) {
   made.resize(bytes);
   return made;
 }
+inline std::vector<std::byte> content(const identity& of) { return content(of, content_bytes(of)); }
 
 }  // namespace crash

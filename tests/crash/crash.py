@@ -3,10 +3,11 @@
 
   crash.py --block-log PROGRAM --workload PROGRAM [options]
 
-A workload of publishes, replacements and removals runs on a filesystem whose disk logs every write
-and flush. The disk is then built again as a power cut could have left it, at every flush and with
-any part of the writes behind it, mounted, and held against what was acknowledged. Manners that
-break the promise are tried too, and must be caught.
+A workload of publishes, replacements and removals, of one engine or of two in one directory, or of
+commits of ranges of large files, runs on a filesystem whose disk logs every write and flush. The
+disk is then built again as a power cut could have left it, at every flush and with any part of the
+writes behind it, mounted, and held against what was acknowledged. Manners that break the promise
+are tried too, and must be caught.
 
   --filesystem NAME   ext4, xfs or btrfs (default: all three), or ext4_without_journal, which is to
                       show that it breaks promises
@@ -48,8 +49,14 @@ def full_matrix(filesystems, backends, groupings, seed):
                 yield trial.Workload(**named, workers=1, rounds=60, seed=seed)
                 yield trial.Workload(**named, workers=8, names=24, rounds=20, seed=seed + 1,
                                      solo_max=0)
+                yield trial.Workload(**named, workers=8, names=24, rounds=12, seed=seed + 3,
+                                     solo_max=0, engines=2)
+                yield trial.Workload(**named, manner='ranges', workers=8, rounds=20, seed=seed + 4)
+            # Two engines whose solos know nothing of each other.
+            yield trial.Workload(filesystem, backend, workers=6, rounds=20, seed=seed + 5,
+                                 engines=2)
             # Solos and lanes at once, by one call and by three.
-            for manner in trial.KEPT:
+            for manner in ('durable', 'in_steps'):
                 yield trial.Workload(filesystem, backend, manner=manner, workers=8, names=24,
                                      rounds=20, seed=seed + 2)
         for manner in trial.BROKEN:
@@ -62,6 +69,9 @@ def short_matrix(filesystems, backends, seed):
             for solo_max in (0, 4):
                 yield trial.Workload(filesystem, backend, workers=4, rounds=8, seed=seed,
                                      solo_max=solo_max)
+            yield trial.Workload(filesystem, backend, workers=4, rounds=8, seed=seed, engines=2)
+            yield trial.Workload(filesystem, backend, manner='ranges', workers=4, rounds=8,
+                                 seed=seed)
         for manner in trial.BROKEN:
             yield trial.Workload(filesystem, backends[0], manner=manner, rounds=12, seed=seed)
 

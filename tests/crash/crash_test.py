@@ -208,6 +208,60 @@ class Kept(InFolder):
         self.assertRegex(self.wrong(35)[0], 'd2/n2: .*must show none')
 
 
+RANGES_JOURNAL = """start 10
+begin 20 r0@0/n1 1 64
+acknowledged 30 r0@0/n1 1
+begin 40 r0@0/n1 2 64
+acknowledged 60 r0@0/n1 2
+begin 40 r0@64/n2 1 32
+acknowledged 70 r0@64/n2 1
+end 90
+"""
+
+
+class KeptRanges(InFolder):
+    def setUp(self):
+        super().setUp()
+        with open(self.path('journal'), 'w') as file:
+            file.write(RANGES_JOURNAL)
+        self.promises = Promises(self.path('journal'), lambda position: position, seed=7)
+        os.mkdir(self.path('root'))
+        self.first, self.second = (content(7, 'r0@0/n1', v, 64) for v in (1, 2))
+        self.other = content(7, 'r0@64/n2', 1, 32)
+
+    def wrong(self, data, written, acknowledged=None):
+        with open(self.path('root/r0'), 'wb') as file:
+            file.write(data)
+        return broken_promises(self.promises, self.path('root'), written,
+                               written if acknowledged is None else acknowledged, {})
+
+    def test_an_acknowledged_range_is_whole(self):
+        self.assertEqual(self.wrong(self.first, 35), [])
+        self.assertEqual(self.wrong(self.second + self.other, 75), [])
+        self.assertRegex(self.wrong(self.first[:48], 35)[0], 'partial.*zeroes from byte 48 on')
+        self.assertRegex(self.wrong(b'', 35)[0], 'version 1 was acknowledged and is gone')
+        self.assertRegex(self.wrong(self.first + self.other, 75)[0],
+                         'partial: against version 2.*version 1 of name number 1')
+
+    def test_a_file_that_is_gone_has_lost_its_ranges(self):
+        self.assertEqual(broken_promises(self.promises, self.path('root'), 15, 15, {}), [])
+        self.assertRegex(broken_promises(self.promises, self.path('root'), 35, 35, {})[0],
+                         'version 1 was acknowledged and is gone')
+
+    def test_units_of_a_range_under_way_are_old_or_new(self):
+        for data in (self.first, self.second, self.first[:32] + self.second[32:]):
+            self.assertEqual(self.wrong(data, 50), [])
+        self.assertRegex(self.wrong(self.first[:32] + bytes(32), 50)[0], 'no allowed version')
+        self.assertEqual(self.wrong(self.second + bytes(16) + self.other[16:], 65), [])
+
+    def test_an_acknowledgement_counts_though_the_write_was_before_it(self):
+        self.assertEqual(self.wrong(self.first, 50, 59), [])
+        self.assertRegex(self.wrong(self.first, 50, 60)[0], 'partial: against version 2')
+
+    def test_bytes_that_nobody_wrote_yet_are_told(self):
+        self.assertRegex(self.wrong(self.first, 15)[0], 'nothing was begun')
+
+
 class LoggedDisk(InFolder):
     """The disk itself, in a process of its own: the mounts must not stay with this one."""
 

@@ -5,7 +5,8 @@
 //   acknowledged POSITION NAME VERSION     must be found from now on
 //   end POSITION
 //
-// POSITION is the size of the block log: every write and flush below it had happened.
+// POSITION is the size of the block log: every write and flush below it had happened. NAME is the
+// path of a file, or FILE@OFFSET/nN: range number N, at that offset of that file (ranges.hpp).
 #pragma once
 
 #include <fcntl.h>
@@ -18,6 +19,7 @@
 
 namespace crash {
 
+// Any thread.
 class journal {
  public:
   journal(const std::string& path, const std::string& block_log)

@@ -1,7 +1,8 @@
 """What a workload promised, and whether a disk after a power cut keeps it.
 
 acknowledged => present and whole; a final name shows a whole version or nothing; of a replacement
-under way the old version or the new one; nothing that was not begun.
+under way the old version or the new one; nothing that was not begun. Of a range of a file each unit
+may be of the old version or of the new one, while it is written: that is no replacement of a name.
 """
 
 import array
@@ -13,6 +14,7 @@ from typing import NamedTuple
 TEMPORARY = '.sluice-tmp-'
 OF_THE_FILESYSTEM = {'lost+found'}
 REMOVED = -1
+UNIT = 16  # of a content, bytes
 
 
 class State(NamedTuple):
@@ -74,6 +76,49 @@ def content(seed, name, version, count):
     return words.tobytes()[:count]
 
 
+RANGE = '@'  # FILE@OFFSET/nN
+
+
+def range_of(name):
+    """The file and the offset of a range."""
+    file, _, rest = name.partition(RANGE)
+    return file, int(rest.partition('/')[0])
+
+
+def broken_range(promises, name, data, allowed):
+    """What is wrong with the bytes of a range, '' for nothing; they may end early."""
+    states = [s for s in allowed if s is not None]
+    count = promises.names[name][0].bytes
+    data = data.ljust(count, b'\0')
+    may_be = [bytes(count) if s is None else content(promises.seed, name, s.version, count)
+              for s in allowed]
+    if data in may_be:
+        return ''
+    if len(may_be) > 1 and all(any(data[i:i + UNIT] == whole[i:i + UNIT] for whole in may_be)
+                               for i in range(0, count, UNIT)):
+        return ''
+    if not states:
+        return 'shows something where nothing was begun'
+    if len(states) < len(allowed) or len(states) > 1:
+        return f'units of no allowed version; {described(data, may_be[-1])}'
+    if not any(data):
+        return f'version {states[0].version} was acknowledged and is gone'
+    return f'partial: against version {states[0].version}: {described(data, may_be[0])}'
+
+
+def broken_ranges(promises, files, written_until, acknowledged_until):
+    """What is wrong with the ranges, one line each. `files`: the content of each that is there."""
+    for name in promises.names:
+        if RANGE not in name:
+            continue
+        file, offset = range_of(name)
+        count = promises.names[name][0].bytes
+        allowed = promises.allowed(name, written_until, acknowledged_until)
+        wrong = broken_range(promises, name, files.get(file, b'')[offset:offset + count], allowed)
+        if wrong:
+            yield f'{name}: {wrong}'
+
+
 def described(data, expected):
     """Where the bytes of a file leave what they should be, and what stands there instead."""
     if len(data) != len(expected):
@@ -107,11 +152,16 @@ def files_below(root):
 
 def broken_promises(promises, root, written_until, acknowledged_until, kept):
     """What is wrong with a disk, one line each. `kept`: contents computed before."""
-    wrong, seen = [], set()
+    wrong, seen, ranged = [], set(), {}
+    files_with_ranges = {range_of(name)[0] for name in promises.names if RANGE in name}
     for name, info in files_below(root):
         if os.path.basename(name).startswith(TEMPORARY):
             continue
         seen.add(name)
+        if name in files_with_ranges:
+            with open(os.path.join(root, name), 'rb') as file:
+                ranged[name] = file.read()
+            continue
         if not stat.S_ISREG(info.st_mode) or name not in promises.names:
             wrong.append(f'{name}: nobody made it')
             continue
@@ -122,8 +172,9 @@ def broken_promises(promises, root, written_until, acknowledged_until, kept):
         if any(is_whole(s, data, name, promises.seed, kept) for s in present):
             continue
         wrong.append(f'{name}: {which_wrong(promises, name, data, present, kept)}')
+    wrong += broken_ranges(promises, ranged, written_until, acknowledged_until)
     for name in promises.names:
-        if name not in seen:
+        if name not in seen and RANGE not in name:
             first = promises.allowed(name, written_until, acknowledged_until)
             if not any(s is None or s.bytes == REMOVED for s in first):
                 wrong.append(f'{name}: version {first[0].version} was acknowledged and is gone')

@@ -36,13 +36,14 @@ FILESYSTEMS = {
 KEEPING = ('ext4', 'xfs', 'btrfs')
 
 # Manners of the workload that keep its promise.
-KEPT = ('durable', 'in_steps')
+KEPT = ('durable', 'in_steps', 'ranges')
 # Those that break it, and what the checker must say of them.
 BROKEN = {
     'stored': 'was acknowledged and is gone|partial|where it must show',
     'no_file_sync': 'was acknowledged and is gone|partial|where it must show',
     'no_name_sync': 'was acknowledged and is gone|where it must show',
     'in_place': 'partial',
+    'flushed_ranges': 'was acknowledged and is gone|partial',
 }
 
 
@@ -56,17 +57,19 @@ class Workload(NamedTuple):
     rounds: int = 20     # of each worker
     seed: int = 1
     solo_max: int = 4    # sluice.commit.solo_max; 0: all publishes in lanes
+    engines: int = 1     # the workers are spread over
 
     def __str__(self):
         grouping = f', grouping {self.grouping}' if self.grouping else ''
         lanes = '' if self.solo_max else ', all in lanes'
-        return (f'{self.filesystem}, {self.backend}{grouping}{lanes}, {self.manner}, '
+        engines = f', {self.engines} engines' if self.engines > 1 else ''
+        return (f'{self.filesystem}, {self.backend}{grouping}{lanes}{engines}, {self.manner}, '
                 f'{self.workers} x {self.rounds}, seed {self.seed}')
 
     def options(self):
         named = {'--backend': self.backend, '--manner': self.manner, '--seed': self.seed,
                  '--names': self.names, '--rounds': self.rounds, '--workers': self.workers,
-                 '--solo-max': self.solo_max}
+                 '--solo-max': self.solo_max, '--engines': self.engines}
         if self.grouping:
             named['--grouping'] = self.grouping
         return [str(part) for pair in named.items() for part in pair]

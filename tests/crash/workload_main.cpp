@@ -1,13 +1,17 @@
-// Publishes, replaces and removes names through sluice and writes down what was promised when.
+// Publishes, replaces and removes names through sluice, or commits ranges of large files, and
+// writes down what was promised when.
 //
 //   crash_workload --root DIR --log BLOCK_LOG --journal FILE [--backend ring|pool]
 //     [--grouping WORD] [--manner MANNER] [--seed N] [--names N] [--rounds N] [--workers N]
-//     [--solo-max N]
+//     [--engines N] [--solo-max N]
 //
-// Each name belongs to one worker, so that its versions come one after the other; the workers run
-// at once. Manners, of which all but the first two break the promise and must be caught:
+// Each name, and each range, belongs to one worker, so that its versions come one after the other;
+// the workers run at once, spread over the engines, each of which has a thread. Manners, of which
+// all but the first three break the promise and must be caught:
 //   durable         all of it by publish
 //   in_steps        the same promise by three calls, as a server that holds a lock for the naming
+//   ranges          blocks of few files, by commits of their ranges (crash/ranges.hpp)
+//   flushed_ranges  blocks that are acknowledged when they were handed to the kernel
 //   stored          acknowledges what was only handed to the kernel
 //   no_file_sync    syncs the directory, not the file
 //   no_name_sync    syncs the file, not the directory
@@ -17,10 +21,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <future>
 #include <map>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -30,6 +37,8 @@
 
 #include "crash/content.hpp"
 #include "crash/journal.hpp"
+#include "crash/need.hpp"
+#include "crash/ranges.hpp"
 #include "sluice/engine.hpp"
 #include "sluice/file.hpp"
 #include "sluice/stream.hpp"
@@ -39,6 +48,7 @@
 namespace {
 
 using crash::identity;
+using crash::need;
 
 struct cannot_run {
   std::string why;
@@ -62,12 +72,6 @@ class options {
  private:
   std::map<std::string, std::string> values_;
 };
-
-template <class T>
-T need(sluice::result<T> r) {
-  if (!r) throw std::runtime_error(sluice::describe(r.error()));
-  if constexpr (!std::is_void_v<T>) return std::move(*r);
-}
 
 sluice::knobs settings(const options& wanted) {
   sluice::knobs k;
@@ -213,7 +217,50 @@ void check_grouping(const sluice::engine& engine, const std::string& refusal) {
   std::printf("note: %s\n", refusal.c_str());
 }
 
-void run(const options& wanted) {
+// The workers of one of the engines.
+struct crew {
+  std::uint32_t index;
+  std::uint32_t engines;
+  std::uint32_t workers;  // of all engines
+
+  [[nodiscard]] bool has(std::uint32_t worker) const { return worker % engines == index; }
+};
+
+std::uint64_t chance_of(const plan& p, std::uint32_t worker) {
+  return std::uint64_t{p.seed} << 16U | worker;
+}
+
+void begin_names(plan& p, const crew& own, std::uint32_t names) {
+  std::vector<std::vector<owned_name>> owned(own.workers);
+  for (std::uint32_t i = 0; i < std::max(names, own.workers); ++i) {
+    owned[i % own.workers].push_back({.number = static_cast<std::uint16_t>(i)});
+  }
+  for (std::uint32_t i = 0; i < own.workers; ++i) {
+    if (own.has(i)) p.engine.spawn(work(p, std::move(owned[i]), chance_of(p, i)));
+  }
+}
+
+using ranged_files = std::vector<std::unique_ptr<crash::ranged_file>>;
+
+sluice::task<void> begin_ranges(plan& p, const crew& own, ranged_files& files) {
+  std::vector<crash::range> all;
+  for (std::uint32_t i = 0; i < crash::files_of_ranges; ++i) {
+    const std::uint32_t number = own.index * crash::files_of_ranges + i;
+    std::string name = "r" + std::to_string(number);
+    files.push_back(co_await crash::make_ranged_file(p.root, std::move(name)));
+    for (crash::range& r : crash::ranges_of(*files.back(), number)) all.push_back(std::move(r));
+  }
+  // A crew's share of the workers takes turns with the ranges of both files.
+  const std::uint32_t workers = (own.workers + own.engines - 1 - own.index) / own.engines;
+  for (std::uint32_t i = 0; i < workers; ++i) {
+    std::vector<crash::range> owned;
+    for (std::size_t n = i; n < all.size(); n += workers) owned.push_back(all[n]);
+    p.engine.spawn(crash::work_on_ranges(p.engine, std::move(owned), p.seed, chance_of(p, i),
+                                         p.rounds, p.promises, p.manner == "ranges"));
+  }
+}
+
+void run_crew(const options& wanted, crash::journal& promises, const crew& own) {
   std::string refusal;
   sluice::result<sluice::engine> made = sluice::engine::create(
       settings(wanted), [&refusal](sluice::log_level, std::string_view text) {
@@ -226,26 +273,36 @@ void run(const options& wanted) {
       sluice::directory::open(engine, wanted.text("--root")),
       [&root](sluice::result<sluice::directory> opened) { root = need(std::move(opened)); });
   engine.run();
-  crash::journal promises(wanted.text("--journal"), wanted.text("--log"));
   plan p{engine,
          *root,
          promises,
          wanted.text("--manner", "durable"),
          static_cast<std::uint16_t>(wanted.number("--seed", "1")),
          wanted.number("--rounds", "20")};
-  const std::uint32_t workers = wanted.number("--workers", "1");
-  const std::uint32_t names = std::max(wanted.number("--names", "12"), workers);
-  std::vector<std::vector<owned_name>> owned(workers);
-  for (std::uint32_t i = 0; i < names; ++i) {
-    owned[i % workers].push_back({.number = static_cast<std::uint16_t>(i)});
-  }
-  promises.start();
-  for (std::uint32_t i = 0; i < workers; ++i) {
-    engine.spawn(work(p, std::move(owned[i]), std::uint64_t{p.seed} << 16U | i));
+  ranged_files files;
+  if (p.manner.ends_with("ranges")) {
+    engine.spawn(begin_ranges(p, own, files));
+  } else {
+    begin_names(p, own, wanted.number("--names", "12"));
   }
   engine.run();
-  promises.end();
+  files.clear();
   check_grouping(engine, refusal);
+}
+
+void run(const options& wanted) {
+  crash::journal promises(wanted.text("--journal"), wanted.text("--log"));
+  const std::uint32_t engines = wanted.number("--engines", "1");
+  const std::uint32_t workers = wanted.number("--workers", "1");
+  promises.start();
+  std::vector<std::future<void>> crews;
+  for (std::uint32_t i = 0; i < engines; ++i) {
+    crews.push_back(std::async(std::launch::async, [&wanted, &promises, i, engines, workers] {
+      run_crew(wanted, promises, {.index = i, .engines = engines, .workers = workers});
+    }));
+  }
+  for (std::future<void>& c : crews) c.get();
+  promises.end();
 }
 
 }  // namespace

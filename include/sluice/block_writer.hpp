@@ -95,7 +95,9 @@ class SLUICE_API block_writer {
   // the writer failed. The block is taken only on success.
   result<void> post(lease&& block, std::span<const std::byte> bytes, std::uint64_t offset);
 
-  // Whether a block of any size can be posted now (sluice.write.pieces_max); true once failed.
+  // Whether a block of any size can be posted now: fewer than sluice.write.pieces_max are kept, and
+  // when less than a quarter of the arena is free, less than half of the arena, because the disk
+  // may hang and other files go on; true once failed.
   [[nodiscard]] bool has_room() const;
   // Until it can; who else waits may be faster, so: while (!w.has_room()) co_await w.room(), and
   // look at the result. ECANCELED, or why the writer failed.

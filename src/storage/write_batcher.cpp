@@ -61,8 +61,15 @@ bool write_batcher::busy() const { return under_way_ > 0 || timer_.state() != op
 
 // Gathering
 
+// While memory is scarce a file keeps half of it at most: its disk may hang, and the others have to
+// go on.
+bool write_batcher::is_greedy() const {
+  return blocks_.scarce() && kept_bytes_ * 2 >= blocks_.blocks() * blocks_.block_bytes();
+}
+
 bool write_batcher::has_room_for(std::uint64_t bytes) const {
-  return pieces_.left() >= stripes_of(bytes, limits_.merge_bytes) * range_map::nodes_per_put;
+  return !is_greedy() &&
+         pieces_.left() >= stripes_of(bytes, limits_.merge_bytes) * range_map::nodes_per_put;
 }
 
 int write_batcher::post(lease& block, std::span<const std::byte> bytes, std::uint64_t offset) {
@@ -105,6 +112,7 @@ void write_batcher::gather(lease block, std::span<const std::byte> bytes, std::u
   }
   const std::uint64_t replaced = s.gathered.put(pieces_, std::move(block), bytes, offset);
   s.gathered_bytes += bytes.size() - replaced;
+  kept_bytes_ += bytes.size() - replaced;
   if (s.state == stripe_state::gathering) waiting_bytes_ += bytes.size() - replaced;
   stats_.replaced_bytes += replaced;
   counters_.replaced_bytes.add(replaced);
@@ -217,6 +225,7 @@ bool write_batcher::begin_write(stripe& s) {
   s.unbegun = w.run.take(*s.unbegun, s.leaving, target_);
   w.write.request = w.run.request(target_);
   ++under_way_;
+  leaving_bytes_ += w.run.bytes();
   // Of no task's scope: the blocks of many are in it.
   loop_.start(w.write, nullptr);
   return true;
@@ -227,6 +236,8 @@ void write_batcher::ended(op& o) noexcept {
   write_batcher& b = *w.owner;
   stripe& s = *w.of;
   --b.under_way_;
+  b.leaving_bytes_ -= w.run.bytes();
+  b.kept_bytes_ -= w.run.bytes();
   b.free_slots_.push_back(&w);
   s.leaving.remove(b.pieces_, range_map::at(w.run.first()), w.run.pieces());
   if (o.outcome() >= 0) {
@@ -291,6 +302,7 @@ void write_batcher::drop_unbegun() {
   gathering_.clear();
   due_.clear();
   waiting_bytes_ = 0;
+  kept_bytes_ = leaving_bytes_;
   for (auto at = stripes_.begin(); at != stripes_.end();) {
     stripe& s = *at++;
     s.gathered.clear(pieces_, s.gathered.begin());

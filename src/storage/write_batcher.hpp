@@ -155,6 +155,7 @@ class write_batcher {
   };
 
   [[nodiscard]] bool has_room_for(std::uint64_t bytes) const;
+  [[nodiscard]] bool is_greedy() const;
   [[nodiscard]] stripe& stripe_at(std::uint64_t offset);
   void gather(lease block, std::span<const std::byte> bytes, std::uint64_t offset);
   void hasten(stripe& s);
@@ -192,6 +193,8 @@ class write_batcher {
   stripe_list gathering_;
   stripe_list due_;
   std::uint64_t waiting_bytes_ = 0;  // of the stripes in gathering_
+  std::uint64_t leaving_bytes_ = 0;  // of the writes under way
+  std::uint64_t kept_bytes_ = 0;     // of all pieces
   std::unique_ptr<slot[]> slots_;
   std::vector<slot*> free_slots_;
   std::size_t under_way_ = 0;

@@ -287,3 +287,71 @@ TEST_CASE("while the disk hangs, blocks are read, other disks are written, and t
     w.settle();
   });
 }
+
+namespace {
+
+// Posts that many blocks, one after the other, as a flow does that waits for room and for memory.
+sluice::task<int> post_many(sluice::engine& e, block_writer& to, std::uint64_t first,
+                            std::uint64_t many, std::uint64_t step) {
+  for (std::uint64_t i = first; i < many; i += step) {
+    sluice::lease_await leasing = e.acquire_block();
+    sluice::result<sluice::lease> block = co_await leasing;
+    if (!block) co_return block.error().code;
+    while (!to.has_room()) {
+      const sluice::result<void> room = co_await to.room();
+      if (!room) co_return room.error().code;
+    }
+    support::fill_pattern(block->bytes(), 1, i * block_bytes);
+    const auto bytes = std::as_bytes(block->bytes());
+    const sluice::result<void> posted = to.post(std::move(*block), bytes, i * block_bytes);
+    if (!posted) co_return posted.error().code;
+  }
+  co_return 0;
+}
+
+}  // namespace
+
+TEST_CASE("one file on a disk that hangs takes neither all memory nor all workers") {
+  constexpr std::uint64_t many = 500;  // several times the arena
+  constexpr std::uint64_t flows = 3;
+  in_every_carriage({}, [](support::fault_fs& disk, writing_world& w, const carriage&) {
+    const std::unique_ptr<support::temp_dir> healthy =
+        conformance::temp_dir_in(std::filesystem::current_path().string());
+    sluice::file into = w.create(w.at("file"));
+    sluice::file elsewhere = w.create(healthy->at("file"));
+    REQUIRE(::ftruncate(into.fd(), many * block_bytes) == 0);
+    const sluice::buffer_class& memory = w.engine().core().blocks();
+    REQUIRE(memory.blocks() < many / 3);
+    {
+      block_writer writer = w.writer_of(into);
+      block_writer other = w.writer_of(elsewhere);
+      disk.orders().reset();
+      disk.orders().of(request_kind::write).stop_at = 1;
+      std::uint64_t held_up = 0;
+      for (std::uint64_t i = 0; i < flows; ++i) {
+        w.engine().start(post_many(w.engine(), writer, i, many, flows), [&held_up](int code) {
+          CHECK(code == 0);
+          ++held_up;
+        });
+      }
+      w.until([&disk] { return disk.has_stopped(0ms); });
+      for (int i = 0; i < 50; ++i) w.engine().run_once(2ms);
+      CHECK(memory.free_blocks() >= memory.blocks() / 8);
+      CHECK(held_up == 0);
+
+      std::optional<int> told;
+      w.engine().start(post_many(w.engine(), other, 0, many, 1), [&told](int c) { told = c; });
+      w.until([&told] { return told.has_value(); }, 20s);
+      CHECK(told == 0);
+      if (told) CHECK(w.flush(other) == 0);
+      CHECK(support::is_pattern(conformance::content_of(healthy->at("file")), 1, 0));
+      CHECK(held_up == 0);
+
+      disk.resume();
+      w.until([&held_up] { return held_up == flows; });
+      CHECK(w.flush(writer) == 0);
+    }
+    w.settle();
+    CHECK(support::is_pattern(conformance::content_of(w.at("file")), 1, 0));
+  });
+}

@@ -35,6 +35,13 @@ bool lost_meanwhile(const committer& with, int fd, std::uint64_t losses_before) 
   return !inode || with.lost_since(losses_before, inode->device);
 }
 
+// What a file without a name needs not, for nobody else has it.
+sync_turns::key turn_of(const file_state& state) {
+  if (state.made_here()) return {};
+  const result<kernel::inode_info> inode = kernel::inode_of(state.fd.get());
+  return inode ? sync_turns::key{inode->device, inode->inode} : sync_turns::key{};
+}
+
 task<result<void>> commit_in(committer& with, lane_key lane, file_state& state, std::uint64_t bytes,
                              modified when) {
   state.core.counters().commit.waiters.add();
@@ -47,6 +54,7 @@ task<result<void>> commit_in(committer& with, lane_key lane, file_state& state, 
   turn.wait.fd = state.fd.get();
   turn.wait.bytes = bytes;
   turn.wait.when = when;
+  turn.wait.turn = turn_of(state);
   const result<void> synced = verdict_on_sync(co_await turn, "fdatasync");
   if (!synced && synced.error().code == code::durability_unknown) state.durability_lost = true;
   if (synced && lost_meanwhile(with, state.fd.get(), losses_before)) state.durability_lost = true;

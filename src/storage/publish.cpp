@@ -14,10 +14,10 @@
 #include "ops/table.hpp"
 #include "storage/commit.hpp"
 #include "storage/committer.hpp"
-#include "storage/directory_turns.hpp"
 #include "storage/file_state.hpp"
 #include "storage/naming.hpp"
 #include "storage/new_directories.hpp"
+#include "storage/sync_turns.hpp"
 
 namespace sluice {
 namespace {
@@ -76,8 +76,8 @@ struct solo_publish {
 int errno_of(int returned) { return returned == 0 ? 0 : errno; }
 
 // In turn with other engines, too.
-int sync_in_turn(int directory_fd, const directory_turns::key& directory) {
-  const directory_turns::hold turn(directory_turns::of_process(), directory);
+int sync_in_turn(int directory_fd, const sync_turns::key& directory) {
+  const sync_turns::hold turn(sync_turns::of_process(), directory);
   return errno_of(::fsync(directory_fd));
 }
 

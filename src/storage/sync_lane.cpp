@@ -6,13 +6,10 @@
 
 #include "kernel/clock.hpp"
 #include "ops/table.hpp"
-#include "storage/directory_turns.hpp"
 #include "storage/naming.hpp"
 
 namespace sluice {
 namespace {
-
-directory_turns::key turn_of(const lane_key& lane) { return {lane.device, lane.inode}; }
 
 lane_wait& wait_of(op& o) { return static_cast<lane_wait&>(o); }
 
@@ -116,8 +113,13 @@ void sync_lane::take_all() {
 op_request sync_lane::request_for_members() {
   switch (key_.kind) {
     case lane_kind::file:
-    case lane_kind::filesystem: return sync_of_data();
-    case lane_kind::directory: return sync_of_directory();
+    case lane_kind::filesystem: {
+      const op_request sync = sync_of_data();
+      const sync_turns::key turn = wait_of(members_.front()).turn;
+      return turn == sync_turns::key{} ? sync : in_turn(sync, turn);
+    }
+    case lane_kind::directory:
+      return in_turn(sync_of(wait_of(members_.front()).fd, 0), {key_.device, key_.inode});
     case lane_kind::naming: break;
   }
   return call_of(serve_members, this);
@@ -136,10 +138,10 @@ op_request sync_lane::sync_of_data() {
   return sync;
 }
 
-// Where another engine syncs it just now, a worker waits for that.
-op_request sync_lane::sync_of_directory() {
-  const op_request sync = sync_of(wait_of(members_.front()).fd, 0);
-  has_turn_ = directory_turns::of_process().try_begin(turn_of(key_));
+// Where somebody else syncs it just now, a worker waits for that.
+op_request sync_lane::in_turn(const op_request& sync, const sync_turns::key& turn) {
+  turn_ = turn;
+  has_turn_ = sync_turns::of_process().try_begin(turn_);
   if (has_turn_) return sync;
   called_sync_ = sync;
   return call_of(sync_in_turn, this);
@@ -179,14 +181,14 @@ std::int64_t sync_lane::date_and_sync_members(void* lane) {
 // On a worker, and as little a failure of the call itself.
 std::int64_t sync_lane::sync_in_turn(void* lane) {
   auto& l = *static_cast<sync_lane*>(lane);
-  const directory_turns::hold turn(directory_turns::of_process(), turn_of(l.key_));
+  const sync_turns::hold turn(sync_turns::of_process(), l.turn_);
   l.called_outcome_ = row_of(l.called_sync_.kind).perform(l.called_sync_);
   return 0;
 }
 
 void sync_lane::ended(op& o) noexcept {
   sync_lane& l = *static_cast<sync_lane*>(o.context);
-  if (std::exchange(l.has_turn_, false)) directory_turns::of_process().end(turn_of(l.key_));
+  if (std::exchange(l.has_turn_, false)) sync_turns::of_process().end(l.turn_);
   const bool called =
       o.request.function == date_and_sync_members || o.request.function == sync_in_turn;
   const op_request by = called ? l.called_sync_ : o.request;

@@ -5,8 +5,9 @@
 // Where a wait is, and who may end it:
 //   waiting_  in the scope of its task; a cancel takes it off, and nothing has happened
 //   members_  out of that scope: the kernel has its descriptor, so a cancel waits for the answer
-// A sync of one file that fails is the answer to those who wait by then, too. A directory is synced
-// in the turn of this process (storage/directory_turns.hpp), for which a worker waits.
+// A sync of one file that fails is the answer to those who wait by then, too. What
+// others of this process may sync, too, is synced in its turn (storage/sync_turns.hpp), for which a
+// worker waits.
 #pragma once
 
 #include <compare>
@@ -18,6 +19,7 @@
 #include "ops/lists.hpp"
 #include "sluice/file.hpp"
 #include "sluice/op.hpp"
+#include "storage/sync_turns.hpp"
 #include "tuning/knob_values.hpp"
 
 namespace sluice {
@@ -45,6 +47,7 @@ class lane_wait : public op {
 
   int fd = -1;                           // what is synced; open until the wait has ended
   std::uint64_t bytes = 0;               // of the file, for sluice.commit.bytes_max
+  sync_turns::key turn;                  // lane_kind::file: of a file that others may have; none
   modified when = modified::as_written;  // lane_kind::file and filesystem
   // lane_kind::naming: called on a worker with `subject`; 0 or an errno, which this wait is told.
   int (*serve)(void* subject) = nullptr;
@@ -107,7 +110,7 @@ class sync_lane {
   static void ended(op& o) noexcept;
   static std::int64_t serve_members(void* lane);
   static std::int64_t date_and_sync_members(void* lane);
-  [[nodiscard]] op_request sync_of_directory();
+  [[nodiscard]] op_request in_turn(const op_request& sync, const sync_turns::key& turn);
   static std::int64_t sync_in_turn(void* lane);
 
   lane_key key_;
@@ -124,7 +127,8 @@ class sync_lane {
   // A sync that is a part of a call of a worker, behind the dating of members or in a turn.
   op_request called_sync_;
   std::int64_t called_outcome_ = 0;
-  bool has_turn_ = false;  // of the directory: given back when its sync has ended
+  sync_turns::key turn_;
+  bool has_turn_ = false;  // given back when the sync has ended
   op gathering_;           // the timer until a group begins
   op serving_;
 };

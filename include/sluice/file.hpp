@@ -54,11 +54,16 @@ class SLUICE_API file {
 
   explicit operator bool() const { return state_ != nullptr; }
   [[nodiscard]] int fd() const;
-  [[nodiscard]] result<file_info> info() const;  // fstat(2) of the open descriptor
+  // What it is now, by the open descriptor. A FUSE daemon or a server of the network is asked
+  // without the loop waiting for it. EBADF; ECANCELED; errors of statx(2).
+  [[nodiscard]] task<result<file_info>> look() const;
+  // The same at once. Any thread, but may wait for such a daemon or server, and for ever where it
+  // hangs: for a worker.
+  [[nodiscard]] result<file_info> info() const;
 
   // Bytes read, fewer only at the end of the file. On FUSE without page cache and asynchronous
   // direct I/O a ring may yield bytes behind it that are none of the file's
-  // (kernel-notes/ring_repeats_short_io_on_fuse.md): ask for no more than info() says.
+  // (kernel-notes/ring_repeats_short_io_on_fuse.md): ask for no more than look() says.
   [[nodiscard]] op_await read(std::span<std::byte> into, std::uint64_t offset);
   // Writes everything at `offset`, or fails: ENOSPC, EDQUOT, EIO. Completed is not durable: see
   // commit.
@@ -122,7 +127,7 @@ class SLUICE_API directory {
   // each durably.
   [[nodiscard]] task<result<directory>> open_directory(std::string path, make_parents make);
   // For reading. EISDIR for a directory, EINVAL for what is not a regular file. `seen`, when given,
-  // must live until then and is told what the file was when it had been opened: info() without a
+  // must live until then and is told what the file was when it had been opened: look() without a
   // second system call.
   [[nodiscard]] task<result<file>> open_file(std::string path, file_info* seen = nullptr);
   // What a regular file looks like, without opening it: needs no permission of the file's own, and

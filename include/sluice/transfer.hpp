@@ -151,7 +151,7 @@ struct send_options {
   std::span<const std::byte> head{};  // sent before the payload, in one packet with its beginning
   file_content content = file_content::may_change;  // unchanging lets path auto splice
   cache_policy cache = cache_policy::automatic;     // dropped pages are dropped for others too
-  // What the file was when the caller looked at it (file::info, directory::open_file), to say its
+  // What the file was when the caller looked at it (file::look, directory::open_file), to say its
   // size or its entity tag to the peer: one that is called unchanging is then looked after from
   // that moment on. None: from the start of the send.
   std::optional<file_info> as_seen = std::nullopt;

@@ -53,6 +53,14 @@ inline constexpr std::uint32_t statx_dioalign = 0x2000U;
 static_assert(statx_dioalign == STATX_DIOALIGN);
 #endif
 
+// include/uapi/linux/stat.h: which mount a file was opened by, Linux 5.8; by a number that is never
+// used again, Linux 6.8.
+inline constexpr std::uint32_t statx_mnt_id = 0x1000U;
+inline constexpr std::uint32_t statx_mnt_id_unique = 0x4000U;
+#ifdef STATX_MNT_ID_UNIQUE
+static_assert(statx_mnt_id_unique == STATX_MNT_ID_UNIQUE);
+#endif
+
 // include/uapi/linux/mman.h: cachestat(2), Linux 6.5; the number is the same everywhere.
 inline constexpr long sys_cachestat = 451;
 struct cachestat_range {
@@ -67,7 +75,9 @@ struct cachestat {
   std::uint64_t nr_recently_evicted;
 };
 
-// The tail of struct statx that older headers call __spare3: where the two alignments lie.
+// The tail of struct statx that older headers call __spare2 and __spare3: where the number of the
+// mount and the two alignments lie.
+inline constexpr std::size_t statx_mnt_id_offset = 0x90;
 inline constexpr std::size_t statx_dio_mem_align_offset = 0x98;
 inline constexpr std::size_t statx_dio_offset_align_offset = 0x9c;
 static_assert(sizeof(struct statx) == 0x100);

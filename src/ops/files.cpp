@@ -195,7 +195,7 @@ std::int64_t sync_each(std::span<const int> files) {
 // device number, which may have been another's that is unmounted by now.
 std::int64_t perform_syncfs(const op_request& r) {
   const auto* files = static_cast<const int*>(r.data);
-  if (r.length > 0 && kernel::syncfs_distrust(r.fd) != nullptr) {
+  if (r.length > 0 && kernel::filesystem_of(r.fd).syncfs_distrust() != nullptr) {
     return sync_each(std::span(files, r.length));
   }
   if (::syncfs(r.fd) != 0) return -errno;

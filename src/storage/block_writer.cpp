@@ -28,19 +28,34 @@ constexpr const char* where = "block_writer";
 
 std::unexpected<error> failed(const write_batcher& b) { return fail(b.failure(), "write", where); }
 
-// What a worker finds out for a writer: opening and asking may wait for a network filesystem.
+// What a worker finds out for a writer: opening and asking may wait for a network filesystem, and
+// so may closing what is not handed on.
 struct reopening {
-  int fd = -1;
-  kernel::direct_alignment alignment;
-  op_route route = op_route::automatic;
-};
+  reopening(engine_core& on, int fd) : core(on), cached(::fcntl(fd, F_DUPFD_CLOEXEC, 0)) {}
+  reopening(const reopening&) = delete;
+  reopening& operator=(const reopening&) = delete;
+  ~reopening() {
+    for (kernel::unique_fd* fd : {&cached, &direct}) {
+      if (*fd) core.closer().close_later({std::move(*fd), {}, {}});
+    }
+  }
 
-std::int64_t reopen(void* data) {
-  auto& r = *static_cast<reopening*>(data);
-  const int opened = kernel::reopen_direct(r.fd, O_WRONLY, r.alignment);
-  if (opened >= 0) r.route = direct_route_of(opened);
-  return opened;
-}
+  engine_core& core;
+  kernel::unique_fd cached;
+  kernel::unique_fd direct;
+  kernel::reopened found;
+
+  [[nodiscard]] op_route route() const {
+    return direct ? direct_route_of(found.on) : op_route::automatic;
+  }
+  static std::int64_t carry_out(void* data) {
+    auto& r = *static_cast<reopening*>(data);
+    const int opened = kernel::reopen_direct(r.cached.get(), O_WRONLY, r.found);
+    if (opened < 0) return opened;
+    r.direct.reset(opened);
+    return 0;
+  }
+};
 
 std::uint64_t end_of(std::uint64_t offset, std::uint64_t length) {
   return length > op_no_offset - offset ? op_no_offset : offset + length;
@@ -66,16 +81,15 @@ write_limits limits_of(const tuning::write_knobs& knobs, const block_writer_opti
 
 struct block_writer::state {
   // Both descriptors are its own, so that they stay as long as the writes that use them.
-  state(file_state& into, kernel::unique_fd through_cache, kernel::unique_fd around_cache,
-        const reopening& again, const write_limits& limits)
+  state(file_state& into, reopening& again, op_route route, const write_limits& limits)
       : file(into),
         core(into.core),
         claim(into, transfer_claim::hold::shared),
-        cached(std::move(through_cache)),
-        direct(std::move(around_cache)),
+        cached(std::move(again.cached)),
+        direct(std::move(again.direct)),
         batcher(core.loop(), core.blocks(), core.counters().write,
-                {cached.get(), direct.get(), again.alignment, kernel::is_in_memory(cached.get()),
-                 again.route},
+                {cached.get(), direct.get(), again.found.alignment,
+                 kernel::is_in_memory(cached.get()), route},
                 limits) {
     into.writer = token;
   }
@@ -104,20 +118,19 @@ task<result<block_writer>> block_writer::open(file& into, block_writer_options o
   if (const transfer_claim free(file, transfer_claim::hold::shared); !free)
     co_return fail(EBUSY, "open", "block_writer: a transfer has the file alone");
   if (!file.writer.expired()) co_return fail(EBUSY, "open", "block_writer: there is one");
-  kernel::unique_fd cached(::fcntl(file.fd.get(), F_DUPFD_CLOEXEC, 0));
-  if (!cached) co_return fail(errno, "fcntl", where);
-  kernel::unique_fd direct;
-  reopening again{file.fd.get(), {}, op_route::automatic};
+  reopening again(core, file.fd.get());
+  if (!again.cached) co_return fail(errno, "fcntl", where);
   if (options.access == block_access::automatic && core.tried().proc_self_fd) {
-    op_await opening(core.loop(), call_of(reopen, &again));
+    op_await opening(core.loop(), call_of(reopening::carry_out, &again));
     const result<std::size_t> opened = co_await opening;
     if (!opened && opened.error().code == ECANCELED) co_return std::unexpected(opened.error());
-    if (opened) direct.reset(static_cast<int>(*opened));
   }
   if (!file.writer.expired()) co_return fail(EBUSY, "open", "block_writer: there is one");
   write_limits limits = limits_of(core.values().write, options);
-  limits.depth = depth_within_workers(core, again.route, limits.depth);
-  auto made = std::make_unique<state>(file, std::move(cached), std::move(direct), again, limits);
+  const op_route route = again.route();
+  if (again.direct) file.lies_on(again.found.on);
+  limits.depth = depth_within_workers(core, route, limits.depth);
+  auto made = std::make_unique<state>(file, again, route, limits);
   if (!made->claim) co_return fail(EBUSY, "open", "block_writer: a transfer has the file alone");
   // What goes through the page cache need not be aligned; both descriptors are one open file.
   const int refusal = set_direct(file, false);
@@ -241,6 +254,7 @@ task<result<std::size_t>> block_writer::read(std::span<std::byte> into, std::uin
     op_request request;
     request.kind = op_kind::read;
     request.fd = s.cached.get();
+    request.route = s.file.read_route;
     request.data = into.data() + done;
     request.length = gap;
     request.offset = at;

@@ -11,6 +11,7 @@
 #include "sluice/transfer.hpp"
 #include "storage/committer.hpp"
 #include "storage/file_state.hpp"
+#include "storage/look.hpp"
 #include "storage/new_directories.hpp"
 
 namespace sluice {
@@ -83,6 +84,11 @@ task<result<void>> file::commit(receipt* of) {
 task<result<void>> commit_to_publish(file_state& state, const kernel::inode_info& inode,
                                      modified when) {
   committer& with = committer_of(state.core);
+  if (with.groups() && !is_known(state.core, inode)) {
+    look_await looking(state.core, state.fd.get());
+    const result<file_look> seen = co_await looking;
+    if (!seen) co_return std::unexpected(seen.error());
+  }
   co_return co_await commit_in(with, with.data_lane(state, inode), state, inode.bytes, when);
 }
 

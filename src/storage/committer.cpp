@@ -98,19 +98,21 @@ lane_key committer::data_lane(const file_state& of, const kernel::inode_info& in
   const lane_key own{lane_kind::file, 0, reinterpret_cast<std::uintptr_t>(&of)};
   if (knobs_.grouping == tuning::grouping_choice::each) return own;
   if (inode.bytes >= knobs_.bytes_max) return own;
-  if (filesystem_of(of.fd.get(), inode.device).distrust != nullptr) return own;
+  const auto on = known_filesystems_.find(inode);
+  if (!on) return own;
+  if (const char* why = on->syncfs_distrust(); why != nullptr) {
+    warn_of_distrust(why, inode.device);
+    return own;
+  }
   return {lane_kind::filesystem, inode.device, 0};
 }
 
-const committer::filesystem& committer::filesystem_of(int fd, std::uint64_t device) {
-  const auto known = std::ranges::find(filesystems_, device, &filesystem::device);
-  if (known != filesystems_.end()) return *known;
-  filesystems_.push_back({device, kernel::syncfs_distrust(fd)});
-  const filesystem& seen = filesystems_.back();
-  if (seen.distrust != nullptr && knobs_.grouping == tuning::grouping_choice::filesystem) {
-    warn_(std::string("sluice.commit.grouping=filesystem is each here: ") + seen.distrust);
-  }
-  return seen;
+// Once for each filesystem.
+void committer::warn_of_distrust(const char* why, std::uint64_t device) {
+  if (knobs_.grouping != tuning::grouping_choice::filesystem) return;
+  if (std::ranges::find(warned_, device) != warned_.end()) return;
+  warned_.push_back(device);
+  warn_(std::string("sluice.commit.grouping=filesystem is each here: ") + why);
 }
 
 void committer::served(const op_request& by, const lane_wait& first, std::int64_t outcome) {

@@ -26,6 +26,7 @@
 #include "kernel/file_info.hpp"
 #include "sluice/engine.hpp"
 #include "sluice/result.hpp"
+#include "storage/filesystems.hpp"
 #include "storage/sync_lane.hpp"
 #include "tuning/counter_values.hpp"
 
@@ -98,10 +99,16 @@ class committer final : public engine_part, private lane_host {
   // Those of a directory, or null. None begins while a lane has work, so whoever waits in one need
   // not ask again; what this points to stays, though perhaps for another directory.
   [[nodiscard]] solo_directory* solos_in(int directory_fd);
+  // Whether data_lane depends on the filesystem.
+  [[nodiscard]] bool groups() const { return knobs_.grouping != tuning::grouping_choice::each; }
   // What a sync said: counts it, and distrusts its filesystem when it was lost.
   void note_sync(int fd, std::int64_t outcome);
 
-  // The lane for the data of a file that is being published.
+  // For all that works with files: which filesystems they are on (storage/look.hpp).
+  [[nodiscard]] filesystems& known_filesystems() { return known_filesystems_; }
+
+  // The lane for the data of a file that is being published; where its filesystem is not known, its
+  // own.
   [[nodiscard]] lane_key data_lane(const file_state& of, const kernel::inode_info& inode);
 
   // Why nothing may be published on a filesystem: code::filesystem_suspect, code::engine_failed; 0.
@@ -125,11 +132,6 @@ class committer final : public engine_part, private lane_host {
   bool add_suspect(std::uint64_t device);
 
  private:
-  struct filesystem {
-    std::uint64_t device = 0;
-    const char* distrust = nullptr;  // why syncfs is not enough there; null: it is
-  };
-
   // A filesystem of lost syncs: they are remembered, the refusal can be cleared.
   struct suspect {
     std::uint64_t device = 0;
@@ -142,7 +144,7 @@ class committer final : public engine_part, private lane_host {
   void idle(sync_lane& l) override;
   sync_lane& lane_of(const lane_key& key);
   solo_directory& entered(const lane_key& key);
-  [[nodiscard]] const filesystem& filesystem_of(int fd, std::uint64_t device);
+  void warn_of_distrust(const char* why, std::uint64_t device);
   void lose_trust(int fd, int failure);
   void count_loss();
 
@@ -153,7 +155,8 @@ class committer final : public engine_part, private lane_host {
   suspect_callback on_suspect_;
   std::map<lane_key, sync_lane> lanes_;
   std::vector<std::map<lane_key, sync_lane>::node_type> spare_;  // so that nothing is allocated
-  std::vector<filesystem> filesystems_;                          // seen so far
+  filesystems known_filesystems_;
+  std::vector<std::uint64_t> warned_;  // devices where grouping=filesystem is each
   std::vector<suspect> suspects_;
   std::size_t suspects_refused_ = 0;
   std::uint64_t losses_ = 0;

@@ -74,11 +74,13 @@ struct look_and_create {
   // Descriptors, or -errno; the second is not tried when the first failed but for ENOENT.
   std::int64_t looked = -ECANCELED;
   std::int64_t made = -EOPNOTSUPP;
+  result<kernel::inode_info> current = fail(ECANCELED, "statx", "create_for");  // of looked
 };
 
 std::int64_t look_and_create_on_worker(void* context) {
   auto& both = *static_cast<look_and_create*>(context);
   both.looked = both.look.perform();
+  if (both.looked >= 0) both.current = kernel::inode_now(static_cast<int>(both.looked));
   if (both.create == nullptr || (both.looked < 0 && both.looked != -ENOENT)) return 0;
   both.made = both.create->perform();
   return 0;
@@ -114,9 +116,10 @@ task<result<successor>> directory::create_for(std::string path) {
   successor found;
   if (made) found.made = unnamed_file(*core_, std::move(made));  // closed in the background
   if (looked) {
-    const result<kernel::inode_info> regular = kernel::require_regular(looked.get());
+    if (!both.current) co_return std::unexpected(both.current.error());
+    const result<void> regular = kernel::require_regular(*both.current);
     if (!regular) co_return std::unexpected(regular.error());
-    found.current = info_of(*regular);
+    found.current = info_of(*both.current);
   } else if (both.looked != -ENOENT) {
     co_return fail(static_cast<int>(-both.looked), "openat2", "create_for");
   }

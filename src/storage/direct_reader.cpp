@@ -33,15 +33,13 @@ struct reopening {
   engine_core& core;
   kernel::unique_fd held;  // stays while the worker has it, whatever becomes of the file
   kernel::unique_fd opened;
-  kernel::direct_alignment alignment;
-  op_route route = op_route::automatic;
+  kernel::reopened found;
 
   static std::int64_t carry_out(void* data) {
     auto& r = *static_cast<reopening*>(data);
-    const int opened = kernel::reopen_direct(r.held.get(), O_RDONLY, r.alignment);
+    const int opened = kernel::reopen_direct(r.held.get(), O_RDONLY, r.found);
     if (opened < 0) return opened;
     r.opened.reset(opened);
-    r.route = direct_route_of(opened);
     return 0;
   }
 };
@@ -50,7 +48,10 @@ struct reopening {
 
 struct direct_reader::state {
   explicit state(reopening& done)
-      : core(done.core), fd(std::move(done.opened)), alignment(done.alignment), route(done.route) {}
+      : core(done.core),
+        fd(std::move(done.opened)),
+        alignment(done.found.alignment),
+        route(direct_route_of(done.found.on)) {}
   state(const state&) = delete;
   state& operator=(const state&) = delete;
   ~state() { core.closer().close_later({std::move(fd), {}, {}}); }

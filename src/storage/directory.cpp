@@ -14,6 +14,7 @@
 #include "storage/commit.hpp"
 #include "storage/committer.hpp"
 #include "storage/file_state.hpp"
+#include "storage/look.hpp"
 #include "storage/new_directories.hpp"
 
 namespace sluice {
@@ -103,6 +104,41 @@ task<result<kernel::unique_fd>> enter_or_make(engine_core& core, int parent_fd, 
   co_return there;
 }
 
+struct name_to_remove {
+  int directory_fd;
+  const char* name;
+  const char* what = "remove";  // for an error
+};
+
+std::int64_t remove_on_worker(void* context) {
+  auto& n = *static_cast<name_to_remove*>(context);
+  struct stat info{};
+  if (::fstatat(n.directory_fd, n.name, &info, AT_SYMLINK_NOFOLLOW) != 0) return -errno;
+  if (S_ISDIR(info.st_mode)) {
+    n.what = "remove: a directory";
+    return -EISDIR;
+  }
+  if (!S_ISREG(info.st_mode)) {
+    n.what = "remove: not a regular file";
+    return -EINVAL;
+  }
+  return ::unlinkat(n.directory_fd, n.name, 0) == 0 ? 0 : -errno;
+}
+
+// What a worker opens, and what it lies on.
+struct directory_to_open {
+  const char* path;
+  result<file_look> seen = fail(ECANCELED, "statx");
+};
+
+std::int64_t open_on_worker(void* context) {
+  auto& d = *static_cast<directory_to_open*>(context);
+  const int fd = ::open(d.path, directory_flags | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  d.seen = look_now(fd);
+  return fd;
+}
+
 }  // namespace
 
 directory::directory(engine_core& on, int fd)
@@ -123,17 +159,12 @@ directory::~directory() {
 }
 
 task<result<directory>> directory::open(engine& on, std::string path) {
-  struct request {
-    const char* path;
-  } wanted{path.c_str()};
-  op_await opening = on.run_on_worker(
-      [](void* context) -> std::int64_t {
-        const int fd = ::open(static_cast<request*>(context)->path, directory_flags | O_CLOEXEC);
-        return fd < 0 ? -errno : fd;
-      },
-      &wanted);
+  directory_to_open wanted{path.c_str()};
+  op_await opening = on.run_on_worker(open_on_worker, &wanted);
   const result<std::size_t> opened = co_await opening;
   if (!opened) co_return fail(opened.error().code, "open", "directory");
+  if (wanted.seen)
+    committer_of(on.core()).known_filesystems().learn(wanted.seen->inode, wanted.seen->on);
   co_return directory(on.core(), static_cast<int>(*opened));
 }
 
@@ -164,20 +195,28 @@ task<result<file>> directory::open_file(std::string path, file_info* seen) {
   result<kernel::unique_fd> fd =
       co_await open_beneath(*core_, fd_, std::move(path), O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (!fd) co_return std::unexpected(fd.error());
-  const result<kernel::inode_info> regular = kernel::require_regular(fd->get());
+  file opened(std::make_unique<file_state>(*core_, std::move(*fd)));  // closed in the background
+  look_await looking(*core_, opened.fd());
+  const result<file_look> found = co_await looking;
+  if (!found) co_return std::unexpected(found.error());
+  const result<void> regular = kernel::require_regular(found->inode);
   if (!regular) co_return std::unexpected(regular.error());
   // Left on, the ring would take a read that has to wait for the disk for one that must not.
-  if (::fcntl(fd->get(), F_SETFL, 0) != 0) co_return fail(errno, "fcntl", "open_file");
-  if (seen != nullptr) *seen = info_of(*regular);
-  co_return file(std::make_unique<file_state>(*core_, std::move(*fd)));
+  if (::fcntl(opened.fd(), F_SETFL, 0) != 0) co_return fail(errno, "fcntl", "open_file");
+  opened.state().lies_on(found->on);
+  if (seen != nullptr) *seen = info_of(found->inode);
+  co_return opened;
 }
 
 task<result<file_info>> directory::look(std::string path) {
   const result<kernel::unique_fd> fd = co_await open_beneath(*core_, fd_, std::move(path), O_PATH);
   if (!fd) co_return std::unexpected(fd.error());
-  const result<kernel::inode_info> regular = kernel::require_regular(fd->get());
+  look_await looking(*core_, fd->get());
+  const result<file_look> found = co_await looking;
+  if (!found) co_return std::unexpected(found.error());
+  const result<void> regular = kernel::require_regular(found->inode);
   if (!regular) co_return std::unexpected(regular.error());
-  co_return info_of(*regular);
+  co_return info_of(found->inode);
 }
 
 task<result<void>> directory::remove(std::string path) {
@@ -187,19 +226,10 @@ task<result<void>> directory::remove(std::string path) {
   if (parts.last.empty()) co_return fail(EISDIR, "unlinkat", "remove");
   result<directory> parent = co_await open_directory(parts.parent, make_parents::no);
   if (!parent) co_return std::unexpected(parent.error());
-  struct stat info{};
-  if (::fstatat(parent->fd(), parts.last.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
-    co_return fail(errno, "fstatat", "remove");
-  }
-  if (S_ISDIR(info.st_mode)) co_return fail(EISDIR, "unlinkat", "remove: a directory");
-  if (!S_ISREG(info.st_mode)) co_return fail(EINVAL, "unlinkat", "remove: not a regular file");
-  op_request request;
-  request.kind = op_kind::unlinkat;
-  request.fd = parent->fd();
-  request.path = parts.last.c_str();
-  op_await removing(core_->loop(), request);
+  name_to_remove name{parent->fd(), parts.last.c_str()};
+  op_await removing(core_->loop(), call_of(remove_on_worker, &name));
   const result<std::size_t> removed = co_await removing;
-  if (!removed) co_return fail(removed.error().code, "unlinkat", "remove");
+  if (!removed) co_return fail(removed.error().code, "unlinkat", name.what);
   co_return co_await sync_change(*core_, parent->fd(), parent->losses_before_,
                                  "remove: the name is gone");
 }

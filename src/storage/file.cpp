@@ -4,11 +4,15 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <coroutine>
 #include <utility>
 
+#include "kernel/page_cache.hpp"
 #include "kernel/socket.hpp"
+#include "storage/committer.hpp"
 #include "storage/file_state.hpp"
+#include "storage/look.hpp"
 #include "storage/naming.hpp"
 #include "storage/reserve.hpp"
 #include "storage/write_batcher.hpp"
@@ -53,8 +57,17 @@ void transfer_claim::release() {
   held_ = nullptr;
 }
 
-op_route direct_route_of(int fd) {
-  return kernel::direct_distrust(fd) != nullptr ? op_route::worker : op_route::automatic;
+op_route direct_route_of(kernel::filesystem_kind on) {
+  return on.direct_distrust() != nullptr ? op_route::worker : op_route::automatic;
+}
+
+op_route read_route_of(kernel::filesystem_kind on) {
+  return on.answers_at_once() ? op_route::automatic : op_route::ring_thread;
+}
+
+void file_state::lies_on(kernel::filesystem_kind on) {
+  direct_route = direct_route_of(on);
+  read_route = read_route_of(on);
 }
 
 std::size_t depth_within_workers(engine_core& core, op_route route, std::size_t depth) {
@@ -72,7 +85,6 @@ std::size_t write_depth(const file_state& state, std::size_t depth) {
 int set_direct(file_state& state, bool on) {
   const int refusal = kernel::set_direct(state.fd.get(), on);
   if (refusal != 0) return refusal;
-  if (on && !state.direct) state.direct_route = direct_route_of(state.fd.get());
   state.direct = on;
   return refusal;
 }
@@ -83,8 +95,8 @@ op_request on_file(const file_state& state, op_kind kind) {
   request.fd = state.fd.get();
   if (kind == op_kind::write || kind == op_kind::writev) {
     request.route = write_route(state, false, 0);
-  } else if (kind == op_kind::read && state.direct) {
-    request.route = state.direct_route;
+  } else if (kind == op_kind::read) {
+    request.route = state.direct ? state.direct_route : state.read_route;
   }
   return request;
 }
@@ -102,7 +114,15 @@ result<file> file::adopt(engine& on, int fd) {
   if (!blocking) return std::unexpected(blocking.error());
   auto state = std::make_unique<file_state>(on.core(), kernel::unique_fd(fd));
   state->direct = kernel::is_direct(fd);
-  if (state->direct) state->direct_route = direct_route_of(fd);
+  const auto lies_on = committer_of(state->core).known_filesystems().find(*inode);
+  if (lies_on) {
+    state->lies_on(*lies_on);
+  } else if (inode->tells_direct) {
+    // FUSE tells none (kernel-notes/cached_attributes_do_not_wait.md).
+    state->direct_route = state->read_route = op_route::automatic;
+  } else if (kernel::is_in_memory(fd)) {
+    state->read_route = op_route::automatic;
+  }
   return file(std::move(state));
 }
 
@@ -113,9 +133,18 @@ file::~file() = default;
 int file::fd() const { return state_ ? state_->fd.get() : -1; }
 
 result<file_info> file::info() const {
-  const result<kernel::inode_info> inode = kernel::inode_of(fd());
+  const result<kernel::inode_info> inode = kernel::inode_now(fd());
   if (!inode) return std::unexpected(inode.error());
   return info_of(*inode);
+}
+
+task<result<file_info>> file::look() const {
+  if (!state_) co_return fail(EBADF, "statx", "look");
+  look_await looking(state_->core, state_->fd.get());
+  const result<file_look> seen = co_await looking;
+  if (!seen) co_return std::unexpected(seen.error());
+  state_->lies_on(seen->on);
+  co_return info_of(seen->inode);
 }
 
 result<void> file::touch() const {

@@ -21,6 +21,8 @@ struct file_state {
   file_state& operator=(const file_state&) = delete;
   ~file_state();  // closes in the background
 
+  // What is known of its filesystem from now on.
+  void lies_on(kernel::filesystem_kind on);
   // By create(), and not yet published: nobody else has it, so nobody else's bytes can be cut off.
   [[nodiscard]] bool made_here() const { return unnamed || !temporary_name.empty(); }
 
@@ -28,13 +30,16 @@ struct file_state {
   kernel::unique_fd fd;  // one descriptor from first write to sync: a later one may miss an error
   bool writable = false;
   bool direct = false;  // O_DIRECT is on: it came so, or by set_direct below
-  op_route direct_route = op_route::automatic;  // then, see direct_route_of
-  bool unnamed = false;                         // O_TMPFILE, until published
-  kernel::unique_fd directory;                  // of the temporary name
-  std::string temporary_name;                   // while it has one
-  bool durability_lost = false;                 // a sync failed: final
-  int transfers = 0;                            // that share it now; -1: one that has it alone
-  bool publishing = false;                      // one of those that share it is a publish
+  // Who carries out reads and writes by O_DIRECT, and reads through the page cache. While the
+  // filesystem is not known, who is right everywhere.
+  op_route direct_route = op_route::worker;
+  op_route read_route = op_route::ring_thread;
+  bool unnamed = false;          // O_TMPFILE, until published
+  kernel::unique_fd directory;   // of the temporary name
+  std::string temporary_name;    // while it has one
+  bool durability_lost = false;  // a sync failed: final
+  int transfers = 0;             // that share it now; -1: one that has it alone
+  bool publishing = false;       // one of those that share it is a publish
   // Of the block writer whose writes may be under way, be it gone or not: what it still writes must
   // not land on what came after it.
   std::weak_ptr<const write_batcher> writer;
@@ -70,9 +75,8 @@ class transfer_claim {
 inline constexpr std::uint64_t written_by_loop_max = 512 << 10;
 
 // Who carries out reads and writes by O_DIRECT: on FUSE a worker, because a ring goes on behind a
-// short one in the wrong place (kernel-notes/ring_repeats_short_io_on_fuse.md). Asks the
-// filesystem.
-[[nodiscard]] op_route direct_route_of(int fd);
+// short one in the wrong place (kernel-notes/ring_repeats_short_io_on_fuse.md).
+[[nodiscard]] op_route direct_route_of(kernel::filesystem_kind on);
 
 // Who carries out a buffered write of `bytes`. One that the ring had tried before it went to a
 // thread might wait for one of another file, stuck on another disk
@@ -91,6 +95,10 @@ inline constexpr std::uint64_t written_by_loop_max = 512 << 10;
 // A page-cache write copies while the block is warm: few behind the receive keep it so. Those of
 // one file wait for each other (the inode's lock), each in a thread of its own.
 inline constexpr std::size_t copy_depth_max = 2;
+
+// Who carries out a read through the page cache: the ring tries it in the loop's own thread, where
+// FUSE may ask its daemon first and wait (kernel-notes/ring_reads_wait_on_fuse.md).
+[[nodiscard]] op_route read_route_of(kernel::filesystem_kind on);
 
 // How many writes of one file may be under way by that route where `depth` are wanted: where each
 // has a worker a quarter of them, or two of a few, so that a disk that hangs leaves some for

@@ -64,7 +64,8 @@ void copying::begin(const plan& chosen) {
   go_on();
 }
 
-// Nothing where the file cannot be asked: the copy has ended then.
+// As the kernel remembers it, which this machine's own writes keep right. Nothing where the file
+// cannot be asked: the copy has ended then.
 std::optional<std::uint64_t> copying::size_of(const file_state& file) {
   const result<kernel::inode_info> inode = kernel::inode_of(file.fd.get());
   if (inode) return inode->bytes;

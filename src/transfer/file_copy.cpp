@@ -8,6 +8,7 @@
 
 #include "core/this_scope.hpp"
 #include "storage/file_state.hpp"
+#include "storage/look.hpp"
 #include "storage/page_dropper.hpp"
 #include "transfer/copying.hpp"
 #include "transfer/deadline.hpp"
@@ -23,23 +24,34 @@ bool is_past_end_of_numbers(std::uint64_t offset, std::uint64_t length) {
 }
 
 // What is wrong with the request, before anything is done.
-result<void> look_at(const file_state& from, const file_state& into, const copy_options& o) {
+result<void> check(const file_state& from, const file_state& into, const copy_options& o) {
   if (is_past_end_of_numbers(o.source_offset, o.length) ||
       is_past_end_of_numbers(o.target_offset, o.length)) {
     return fail(EINVAL, where, "a range past 2^63");
   }
   if (&from.core != &into.core) return fail(EINVAL, where, "files of two engines");
   if (!kernel::is_writable(into.fd.get())) return fail(EBADF, where, "not for writing");
-  const result<kernel::inode_info> source = kernel::inode_of(from.fd.get());
-  if (!source) return std::unexpected(source.error());
-  const result<kernel::inode_info> target = kernel::inode_of(into.fd.get());
-  if (!target) return std::unexpected(target.error());
+  return {};
+}
+
+// The same, of what the files are. Afterwards the kernel remembers both as they are now, and knows
+// what is written to the target from here on.
+task<result<void>> look_at(file_state& from, file_state& into, const copy_options& o) {
+  look_await looking_at_source(from.core, from.fd.get());
+  const result<file_look> source = co_await looking_at_source;
+  if (!source) co_return std::unexpected(source.error());
+  look_await looking_at_target(into.core, into.fd.get());
+  const result<file_look> target = co_await looking_at_target;
+  if (!target) co_return std::unexpected(target.error());
+  from.lies_on(source->on);
+  into.lies_on(target->on);
   const bool meet =
       o.source_offset < o.target_offset + o.length && o.target_offset < o.source_offset + o.length;
-  if (meet && source->inode == target->inode && source->device == target->device) {
-    return fail(EINVAL, where, "the ranges meet in one file");
+  if (meet && source->inode.inode == target->inode.inode &&
+      source->inode.device == target->inode.device) {
+    co_return fail(EINVAL, where, "the ranges meet in one file");
   }
-  return {};
+  co_return result<void>{};
 }
 
 const char* name_of_failure(path way) {
@@ -85,7 +97,7 @@ task<result<receipt>> copy_at_all(file& from, file& into, copy_options options, 
   so_far = {.begun = std::chrono::steady_clock::now()};
   if (!from || !into) co_return fail(EBADF, where, "a file is closed");
   file_state& target = into.state();
-  const result<void> right = look_at(from.state(), target, options);
+  const result<void> right = check(from.state(), target, options);
   if (!right) co_return std::unexpected(right.error());
   const transfer_claim written(target, transfer_claim::hold::alone);
   if (!written) co_return fail(EBUSY, where, "another transfer has the target");
@@ -94,6 +106,8 @@ task<result<receipt>> copy_at_all(file& from, file& into, copy_options options, 
     read.emplace(from.state(), transfer_claim::hold::shared);
     if (!*read) co_return fail(EBUSY, where, "another transfer has the source");
   }
+  const result<void> apart = co_await look_at(from.state(), target, options);
+  if (!apart) co_return std::unexpected(apart.error());
   engine_core& core = target.core;
   const plan chosen = plan_file_copy(options.cache,
                                      {.block_bytes = core.values().memory.block_bytes,

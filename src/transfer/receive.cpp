@@ -19,6 +19,7 @@
 #include "core/this_scope.hpp"
 #include "kernel/page_cache.hpp"
 #include "kernel/socket.hpp"
+#include "storage/look.hpp"
 #include "storage/page_dropper.hpp"
 #include "storage/reserve.hpp"
 #include "storage/write_window.hpp"
@@ -41,12 +42,12 @@ bool is_direct_forced(const receiving& r) {
          r.options.cache == cache_policy::direct;
 }
 
-file_facts facts_of(const receiving& r) {
+file_facts facts_of(const receiving& r, const file_look& seen) {
   const int fd = r.into.fd.get();
-  file_facts facts{.direct = kernel::alignment_of(fd),
-                   .direct_distrust = kernel::direct_distrust(fd)};
+  file_facts facts{.direct = kernel::alignment_of(fd, seen.inode, seen.on),
+                   .direct_distrust = seen.on.direct_distrust()};
   if (r.into.core.values().receive.path == tuning::path_choice::mapped) {
-    facts.no_space_promise = kernel::space_distrust(fd);
+    facts.no_space_promise = seen.on.space_distrust();
     facts.readable = kernel::is_readable(fd);
   }
   if (r.options.cache == cache_policy::dontcache) facts.dontcache = kernel::has_dontcache(fd);
@@ -58,23 +59,23 @@ void leave_direct(file_state& file) {
   [[maybe_unused]] const int refusal = set_direct(file, false);
 }
 
-range_parts parts_of(const receiving& r, const kernel::direct_alignment& alignment) {
-  const result<kernel::inode_info> inode = kernel::inode_of(r.into.fd.get());
+range_parts parts_of(const receiving& r, const file_look& seen,
+                     const kernel::direct_alignment& alignment) {
   return divide({.offset = r.options.offset,
                  .length = r.options.length,
                  .unit = alignment.offset_bytes,
                  .page_bytes = kernel::page_bytes(),
-                 .file_bytes = inode ? inode->bytes : op_no_offset,
+                 .file_bytes = seen.inode.bytes,
                  // A check sees all in order, so there are no edges: its user writes alone.
                  .own = r.into.made_here() || r.options.check != nullptr});
 }
 
 // A plan to write directly, once the file has been looked at more closely.
-plan direct_or_not(const receiving& r, const plan& made,
+plan direct_or_not(const receiving& r, const plan& made, const file_look& seen,
                    const kernel::direct_alignment& alignment) {
   plan other = made;
   other.chosen = path::copy;
-  const range_parts parts = parts_of(r, alignment);
+  const range_parts parts = parts_of(r, seen, alignment);
   if (parts.has_edges() && r.options.check != nullptr) {
     other.reason = "a check wants to see an unaligned range in order";
   } else if (parts.body == 0 && r.options.length > 0) {
@@ -88,9 +89,10 @@ plan direct_or_not(const receiving& r, const plan& made,
   return {path::direct, other.reason, true};
 }
 
-result<void> choose_path(receiving& r) {
+result<void> choose_path(receiving& r, const file_look& seen) {
   const tuning::knob_values& values = r.into.core.values();
-  const file_facts facts = facts_of(r);
+  const file_facts facts = facts_of(r, seen);
+  r.into.lies_on(seen.on);
   const range_request range{.offset = r.options.offset,
                             .length = r.options.length,
                             .checked = r.options.check != nullptr,
@@ -98,7 +100,7 @@ result<void> choose_path(receiving& r) {
   plan chosen = plan_receive(range, facts, {values.memory.block_bytes, r.into.core.tried().splice},
                              values.receive);
   if (chosen.chosen == path::direct && !chosen.refused)
-    chosen = direct_or_not(r, chosen, facts.direct);
+    chosen = direct_or_not(r, chosen, seen, facts.direct);
   r.so_far.path = chosen.chosen;
   r.so_far.reason = chosen.reason;  // of a refusal too
   if (chosen.refused) return fail(code::path_unavailable, "receive_to_file", chosen.reason);
@@ -110,7 +112,7 @@ result<void> choose_path(receiving& r) {
     return {};
   }
   r.unit = facts.direct.offset_bytes;
-  r.parts = parts_of(r, facts.direct);
+  r.parts = parts_of(r, seen, facts.direct);
   return {};
 }
 
@@ -411,7 +413,10 @@ task<result<receipt>> receive_at_all(stream& from, file& into, receive_options o
     co_return fail(EINVAL, "receive_to_file", "a range past 2^63");
   const transfer_claim claim(r.into, transfer_claim::hold::alone);
   if (!claim) co_return fail(EBUSY, "receive_to_file", "another transfer has the file");
-  const result<void> chosen = choose_path(r);
+  look_await looking(r.into.core, r.into.fd.get());
+  const result<file_look> seen = co_await looking;
+  if (!seen) co_return std::unexpected(seen.error());
+  const result<void> chosen = choose_path(r, *seen);
   if (!chosen) co_return std::unexpected(chosen.error());
   const result<void> done = co_await carry_out(r);
   leave_direct(r.into);

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <utility>
 
 #include "core/this_scope.hpp"
 #include "kernel/page_cache.hpp"
 #include "kernel/socket.hpp"
+#include "storage/look.hpp"
 #include "storage/page_dropper.hpp"
 #include "storage/read_ahead.hpp"
 #include "transfer/deadline.hpp"
@@ -54,11 +56,12 @@ bool may_be_direct(const sending& s) {
          s.options.cache == cache_policy::automatic && s.options.length >= knobs.direct_min_bytes;
 }
 
-result<void> choose_path(sending& s) {
+// `seen` where it may be direct.
+result<void> choose_path(sending& s, const std::optional<file_look>& seen) {
   const tuning::knob_values& values = s.from.core.values();
   const int fd = s.from.fd.get();
   kernel::direct_alignment alignment;
-  if (may_be_direct(s)) alignment = kernel::alignment_of(fd);
+  if (seen) alignment = kernel::alignment_of(fd, seen->inode, seen->on);
   const file_capabilities& tried = s.from.core.tried();
   const bool dontcache = s.options.cache == cache_policy::dontcache && kernel::has_dontcache(fd);
   plan chosen =
@@ -67,7 +70,7 @@ result<void> choose_path(sending& s) {
                  .content = s.options.content,
                  .cache = s.options.cache},
                 {.direct = alignment,
-                 .direct_distrust = may_be_direct(s) ? kernel::direct_distrust(fd) : nullptr,
+                 .direct_distrust = seen ? seen->on.direct_distrust() : nullptr,
                  .dontcache = dontcache},
                 {values.memory.block_bytes, tried.splice, tried.zero_copy_send}, values.send);
   s.so_far.path = chosen.chosen;
@@ -166,7 +169,9 @@ task<int> send_blocks(sending& s, read_ahead& blocks, zero_copy_window& window, 
     const std::size_t block_bytes = payload.size();
     const follows then = blocks.finished() ? follows::nothing : follows::more;
     if (blocks.finished() && s.options.length > 0) {
-      const int changed = change_of(s);
+      look_await looking(s.from.core, s.from.fd.get());
+      const result<file_look> now = co_await looking;
+      const int changed = change_of(s, now);
       if (changed != 0) co_return changed;
     }
     while (!s.head.empty() || !payload.empty()) {
@@ -263,12 +268,12 @@ void count(sending& s, bool whole) {
 
 // A file that had not got the range at the start is found short by reading it; a device has no
 // size.
-int change_of(const sending& s) {
-  const result<kernel::inode_info> now = kernel::inode_of(s.from.fd.get());
-  if (!now) return now.error().code;
+int change_of(const sending& s, const result<file_look>& seen) {
+  if (!seen) return seen.error().code;
+  const kernel::inode_info& now = seen->inode;
   const std::uint64_t end = s.options.offset + s.options.length;
-  if (now->bytes < end && s.at_start.bytes >= end) return code::end_of_stream;
-  const bool same = now->bytes == s.at_start.bytes && now->modified_ns == s.at_start.modified_ns;
+  if (now.bytes < end && s.at_start.bytes >= end) return code::end_of_stream;
+  const bool same = now.bytes == s.at_start.bytes && now.modified_ns == s.at_start.modified_ns;
   return same || s.options.content != file_content::unchanging ? 0 : int{code::file_changed};
 }
 
@@ -311,10 +316,17 @@ task<result<receipt>> send_at_all(stream& to, file& from, send_options options, 
   const transfer_claim claim(
       s.from, may_be_direct(s) ? transfer_claim::hold::alone : transfer_claim::hold::shared);
   if (!claim) co_return fail(EBUSY, "send_from_file", "another transfer has the file");
-  const result<file_info> seen = options.as_seen ? *options.as_seen : from.info();
-  if (!seen) co_return std::unexpected(seen.error());
-  s.at_start = *seen;
-  const result<void> chosen = choose_path(s);
+  std::optional<file_look> seen;
+  if (!options.as_seen || may_be_direct(s)) {
+    look_await looking(s.from.core, s.from.fd.get());
+    const result<file_look> found = co_await looking;
+    if (!found) co_return std::unexpected(found.error());
+    s.from.lies_on(found->on);
+    s.at_start = info_of(found->inode);
+    if (may_be_direct(s)) seen = *found;
+  }
+  if (options.as_seen) s.at_start = *options.as_seen;
+  const result<void> chosen = choose_path(s, seen);
   if (!chosen) co_return std::unexpected(chosen.error());
   const int failure = co_await carry_out(s);
   s.so_far.stored = s.elapsed();

@@ -273,7 +273,9 @@ task<int> send_last_part(sending& s) {
     if (!read) co_return read.error().code;
     if (*read < bytes.size()) co_return code::end_of_stream;
   }
-  const int changed = change_of(s);
+  look_await looking(s.from.core, s.from.fd.get());
+  const result<file_look> now = co_await looking;
+  const int changed = change_of(s, now);
   if (changed != 0) co_return changed;
   const int failure = co_await send_message(s, bytes);
   if (failure != 0) co_return failure;

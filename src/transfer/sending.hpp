@@ -10,6 +10,7 @@
 #include "kernel/file_info.hpp"
 #include "sluice/transfer.hpp"
 #include "storage/file_state.hpp"
+#include "storage/look.hpp"
 
 namespace sluice {
 
@@ -41,9 +42,10 @@ struct sending {
   }
 };
 
-// What became of the file since the start: 0, or why the peer must not get all of the range, so
-// asked before its last bytes leave: code::end_of_stream, code::file_changed, or an errno.
-[[nodiscard]] int change_of(const sending& s);
+// What became of the file since the start, by a look at it: 0, or why the peer must not get all of
+// the range, so asked before its last bytes leave: code::end_of_stream, code::file_changed, or an
+// errno.
+[[nodiscard]] int change_of(const sending& s, const result<file_look>& seen);
 
 // Of a send: the loop makes it at once, by MSG_DONTWAIT.
 void do_not_wait(op_request& request);

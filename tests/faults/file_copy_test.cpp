@@ -166,7 +166,7 @@ TEST_CASE("5 GiB are shared step by step, on XFS and on btrfs, and a cancel come
 }
 
 // A size that is not known is no size of 0: the copy would leave what the target has there.
-TEST_CASE("files that cannot be asked for their size end the copy, at whatever step") {
+TEST_CASE("files that cannot be asked for their size end the copy before its first step") {
   for (const std::string& backend : support::backends()) {
     faults::on_fault_fs({.keep_no_attributes = true}, [&backend](support::fault_fs& disk) {
       CAPTURE(backend);
@@ -197,7 +197,7 @@ TEST_CASE("files that cannot be asked for their size end the copy, at whatever s
           if (c.failure() == 0) CHECK(same_bytes(content_of(target), content));
         }
         CHECK(all_answered);
-        CHECK(failures > 1);
+        CHECK(failures > 0);
       }
     });
   }

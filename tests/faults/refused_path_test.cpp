@@ -157,7 +157,7 @@ TEST_CASE("O_DIRECT that is refused when it is switched on: copied, or refused w
   on_each_backend({{"sluice.send.direct_min_bytes", "64K"}}, [](world& w) {
     const int fd = ::open(w.at("").c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     refuse_direct();
-    const bool looks_possible = sluice::kernel::alignment_of(fd).possible();
+    const bool looks_possible = sluice::kernel::inode_of(fd)->direct.possible();
     ::close(fd);
     if (!looks_possible) throw faults::cannot_show{"no statx(2) that tells of O_DIRECT"};
     check_direct_is_refused(w);

@@ -18,10 +18,15 @@ namespace {
 
 using namespace sluice::kernel;
 
+direct_alignment alignment_at(int fd) {
+  const auto inode = inode_of(fd);
+  return alignment_of(fd, inode.value_or(inode_info{}), filesystem_of(fd));
+}
+
 TEST_CASE("an alignment that is told lets a direct write of that alignment through") {
   const support::temp_dir dir;
   const unique_fd fd(dir.open("file"));
-  const direct_alignment told = alignment_of(fd.get());
+  const direct_alignment told = alignment_at(fd.get());
   CHECK_FALSE(is_direct(fd.get()));  // as it was
   if (!told.possible()) {
     MESSAGE("no O_DIRECT here");
@@ -43,10 +48,10 @@ TEST_CASE("an alignment that is told lets a direct write of that alignment throu
 TEST_CASE("a filesystem in memory has no direct path") {
   const unique_fd fd(::memfd_create("memory", MFD_CLOEXEC));
   REQUIRE(fd);
-  CHECK_FALSE(alignment_of(fd.get()).possible());
+  CHECK_FALSE(alignment_at(fd.get()).possible());
 }
 
-TEST_CASE("what is no file has no direct path") { CHECK_FALSE(alignment_of(-1).possible()); }
+TEST_CASE("what is no file has no direct path") { CHECK_FALSE(alignment_at(-1).possible()); }
 
 TEST_CASE("O_DIRECT is switched on and off, and the other flags stay") {
   const support::temp_dir dir;
@@ -69,21 +74,22 @@ TEST_CASE("a file opened again for direct reading or writing has flags of its ow
   const unique_fd fd(dir.open("file"));
   for (const int access : {O_RDONLY, O_WRONLY}) {
     CAPTURE(access);
-    direct_alignment alignment;
-    const int again = reopen_direct(fd.get(), access, alignment);
+    reopened found;
+    const int again = reopen_direct(fd.get(), access, found);
     if (again == -EOPNOTSUPP) {
       MESSAGE("no O_DIRECT here");
       return;
     }
     REQUIRE(again >= 0);
     const unique_fd direct(again);
-    CHECK(alignment.possible());
+    CHECK(found.alignment.possible());
+    CHECK(found.on.magic == filesystem_of(fd.get()).magic);
     CHECK(is_direct(direct.get()));
     CHECK_FALSE(is_direct(fd.get()));
     CHECK(inode_of(direct.get())->inode == inode_of(fd.get())->inode);
     CHECK(::fcntl(direct.get(), F_GETFD) == FD_CLOEXEC);
     CHECK(is_writable(direct.get()) == (access == O_WRONLY));
-    CHECK(reopen_direct(-1, access, alignment) == -ENOENT);
+    CHECK(reopen_direct(-1, access, found) == -ENOENT);
   }
 }
 
@@ -93,9 +99,9 @@ TEST_CASE("a filesystem in memory is no place for direct reads") {
     MESSAGE("no /dev/shm here");
     return;
   }
-  direct_alignment alignment;
-  CHECK(reopen_direct(fd.get(), O_RDONLY, alignment) == -EOPNOTSUPP);
-  CHECK_FALSE(alignment.possible());
+  reopened found;
+  CHECK(reopen_direct(fd.get(), O_RDONLY, found) == -EOPNOTSUPP);
+  CHECK_FALSE(found.alignment.possible());
 }
 
 TEST_CASE("what is open for reading only is not writable") {
@@ -142,11 +148,12 @@ TEST_CASE("free space is told where it can be asked, and is no obstacle where it
 
 TEST_CASE("syncfs is trusted where it is known to be enough, else there is a reason") {
   const unique_fd proc(::open("/proc/self/status", O_RDONLY | O_CLOEXEC));
-  REQUIRE(syncfs_distrust(proc.get()) != nullptr);
-  CHECK(std::string_view(syncfs_distrust(proc.get())).find("syncfs") != std::string_view::npos);
-  CHECK(syncfs_distrust(-1) != nullptr);
+  REQUIRE(filesystem_of(proc.get()).syncfs_distrust() != nullptr);
+  CHECK(std::string_view(filesystem_of(proc.get()).syncfs_distrust()).find("syncfs") !=
+        std::string_view::npos);
+  CHECK(filesystem_of(-1).syncfs_distrust() != nullptr);
   const unique_fd memory(::open("/dev/shm", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (memory) CHECK(syncfs_distrust(memory.get()) == nullptr);
+  if (memory) CHECK(filesystem_of(memory.get()).syncfs_distrust() == nullptr);
 }
 
 TEST_CASE("an append descriptor is recognised") {

@@ -84,7 +84,7 @@ TEST_CASE("a sync of a filesystem asks each file for an error of its own too") {
 TEST_CASE("where syncfs is not known to be enough, a sync of the filesystem is one of each file") {
   const int there = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC);
   REQUIRE(there >= 0);
-  REQUIRE(kernel::syncfs_distrust(there) != nullptr);
+  REQUIRE(kernel::filesystem_of(there).syncfs_distrust() != nullptr);
   const std::array<int, 1> files{there};
   const op_request r = request_of(op_kind::syncfs, there, const_cast<int*>(files.data()), 1);
   CHECK(perform(r) == -EINVAL);  // fdatasync(2) there; syncfs(2) would be 0

@@ -272,7 +272,12 @@ TEST_CASE("which lane a file's data takes follows from grouping, size and filesy
   file_state file(engine->core(), kernel::unique_fd(dir.open("file")));
   file_state foreign(engine->core(),
                      kernel::unique_fd(::open("/proc/self/status", O_RDONLY | O_CLOEXEC)));
-  const bool trusted = kernel::syncfs_distrust(file.fd.get()) == nullptr;
+  const bool trusted = kernel::filesystem_of(file.fd.get()).syncfs_distrust() == nullptr;
+  for (const file_state* of : {&file, &foreign}) {
+    const kernel::inode_info inode = kernel::inode_of(of->fd.get()).value();
+    CHECK(b.commits.data_lane(*of, inode).kind == lane_kind::file);  // not known yet
+    b.commits.known_filesystems().learn(inode, kernel::filesystem_of(of->fd.get()));
+  }
   const auto lane = [&](const file_state& of, std::uint64_t bytes) {
     kernel::inode_info inode = kernel::inode_of(of.fd.get()).value();
     inode.bytes = bytes;
@@ -300,6 +305,7 @@ TEST_CASE("where grouping=filesystem is not to be had, that is said once") {
   file_state foreign(engine->core(),
                      kernel::unique_fd(::open("/proc/self/status", O_RDONLY | O_CLOEXEC)));
   const kernel::inode_info inode = kernel::inode_of(foreign.fd.get()).value();
+  b.commits.known_filesystems().learn(inode, kernel::filesystem_of(foreign.fd.get()));
   for (int i = 0; i < 3; ++i) CHECK(b.commits.data_lane(foreign, inode).kind == lane_kind::file);
   REQUIRE(b.warnings.size() == 1);
   CHECK(b.warnings[0].find("sluice.commit.grouping") != std::string::npos);

@@ -229,6 +229,7 @@ int sync_directory(const char*, int, fuse_file_info* fi) {
 }
 
 int filesystem_info(const char*, struct statvfs* into) {
+  if (const int failure = admit(request_kind::filesystem); failure != 0) return failure;
   return told(::fstatvfs(here.backing, into));
 }
 

@@ -21,8 +21,9 @@ enum class request_kind : std::uint8_t {
   rename,
   attributes,  // stat and looking up a name; asked each time only with keep_no_attributes
   read,        // of a page that the kernel does not keep, and every direct one
+  filesystem,  // statfs
 };
-inline constexpr std::size_t request_kinds = 9;
+inline constexpr std::size_t request_kinds = 10;
 
 // Ordinals count from 1 since the last reset; 0 is "never".
 struct request_orders {

@@ -114,7 +114,7 @@ task<std::expected<void, std::string>> store::open_one(sluice::engine& on, const
     ::close(fd);
     co_return refused(explain(of.path, file.error()));
   }
-  const result<sluice::file_info> info = file->info();
+  const result<sluice::file_info> info = co_await file->look();
   if (!info) co_return refused(explain(of.path, info.error()));
   if (info->bytes > of.bytes)
     co_return refused(fmt::format("{}: is there with {} bytes, but has {} in the torrent", of.path,
@@ -200,7 +200,7 @@ task<std::expected<void, std::string>> store::find_all(sluice::engine& on, const
     }
     result<sluice::file> found = co_await root->open_file(file.path);
     if (!found) co_return refused(explain(directory + "/" + file.path, found.error()));
-    const result<sluice::file_info> info = found->info();
+    const result<sluice::file_info> info = co_await found->look();
     if (!info) co_return refused(explain(file.path, info.error()));
     if (info->bytes != file.bytes)
       co_return refused(fmt::format("{}/{}: has {} bytes, but {} in the torrent", directory,

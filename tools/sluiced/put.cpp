@@ -292,12 +292,12 @@ sluice::task<checked> publish_upload(exchange& x, sluice::file& from, destinatio
   co_return done;
 }
 
-answer answer_published(const exchange& x, const sluice::file& published, const destination& to,
-                        const digest_check& check, const sluice::receipt& moved) {
+answer answer_published(const exchange& x, const sluice::result<sluice::file_info>& info,
+                        const destination& to, const digest_check& check,
+                        const sluice::receipt& moved) {
   answer a;
   a.status = to.current ? 204 : 201;
   if (!to.current) a.fields = fmt::format("Location: {}\r\n", encode_path(x.where.path));
-  const sluice::result<sluice::file_info> info = published.info();
   if (info) a.fields += fmt::format("ETag: {}\r\n", validators_of(*info).etag);
   a.fields += format_repr_digest(parse_wanted(x.asked.want_repr_digest), check.verified());
   a.fields += fmt::format("Sluice-Receipt: {}\r\n", format_receipt(moved, sluice::name(to.wanted)));
@@ -322,7 +322,8 @@ sluice::task<answer> upload(exchange& x, destination& to, digest_check& check) {
   std::string_view held = "none";
   done = co_await publish_upload(x, into, to, moved, held);
   if (!done) co_return with_receipt(std::move(done.error()), moved, held).error();
-  co_return answer_published(x, into, to, check, moved);
+  const auto info = co_await into.look();
+  co_return answer_published(x, info, to, check, moved);
 }
 
 }  // namespace

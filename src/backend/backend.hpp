@@ -35,6 +35,10 @@ class backend {
   // is.
   virtual void wait(std::int64_t timeout_ns, op_list& answered) = 0;
 
+  // Whether start() makes the call of such a request itself, at once, and answers with what it
+  // said.
+  [[nodiscard]] virtual bool calls_at_once(const op_request& request) const = 0;
+
   // Ends a wait under way, or the next one. Any thread.
   virtual void wake() = 0;
 

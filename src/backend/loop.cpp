@@ -143,7 +143,7 @@ void loop::stage(std::uint64_t bytes) {
   while (!staged_.empty()) {
     op& o = staged_.front();
     staged_.pop_front();
-    if (moved_in_turn_ >= bytes && moves_much(o.request)) {
+    if (moved_in_turn_ >= bytes && moves_much(o.request) && backend_.calls_at_once(o.request)) {
       counters_.loop.put_off.add();
       put_off_.push_back(o);
     } else if (!hand_over(o, guard)) {
@@ -154,14 +154,12 @@ void loop::stage(std::uint64_t bytes) {
 
 // Only of calls by the loop: the workers take no signal, and the kernel's own threads raise none.
 bool loop::hand_over(op& o, no_sigpipe& guard) {
-  const carrier by = carrier_of(o.request);
-  const bool may_raise = may_raise_sigpipe(o.request) && by == carrier::inline_call;
+  const bool may_raise =
+      may_raise_sigpipe(o.request) && carrier_of(o.request) == carrier::inline_call;
   if (may_raise && !guard) guard.emplace();
-  o.result = 0;
+  const bool counts = moves_much(o.request) && backend_.calls_at_once(o.request);
   if (!backend_.start(o)) return false;
-  // A worker may be at it already.
-  if (by != carrier::worker && o.result > 0 && moves_much(o.request))
-    moved_in_turn_ += static_cast<std::uint64_t>(o.result);
+  if (counts && o.result > 0) moved_in_turn_ += static_cast<std::uint64_t>(o.result);
   if (may_raise && may_have_raised_sigpipe(o)) guard->may_have_raised();
   set_state(o, op_state::in_flight);
   ++o.rounds;

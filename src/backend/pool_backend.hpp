@@ -11,6 +11,7 @@
 #include "backend/worker_pool.hpp"
 #include "kernel/epoll.hpp"
 #include "kernel/fd.hpp"
+#include "ops/table.hpp"
 #include "tuning/counter_values.hpp"
 #include "tuning/knob_values.hpp"
 
@@ -28,6 +29,10 @@ class pool_backend final : public backend {
   bool start(op& o) override;
   void cancel(op& o) override;
   void wait(std::int64_t timeout_ns, op_list& answered) override;
+  bool calls_at_once(const op_request& request) const override {
+    const carrier by = carrier_of(request);
+    return by == carrier::inline_call || by == carrier::readable || by == carrier::writable;
+  }
   void wake() override { wake_fd_.ring(); }
   int poll_fd() override;
   std::size_t polls_max() const override { return std::numeric_limits<std::size_t>::max(); }

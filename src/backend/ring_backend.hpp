@@ -13,6 +13,7 @@
 #include "kernel/epoll.hpp"
 #include "kernel/fd.hpp"
 #include "kernel/ring.hpp"
+#include "ops/table.hpp"
 #include "tuning/counter_values.hpp"
 #include "tuning/knob_values.hpp"
 
@@ -36,6 +37,9 @@ class ring_backend final : public backend {
   bool start(op& o) override;
   void cancel(op& o) override;
   void wait(std::int64_t timeout_ns, op_list& answered) override;
+  bool calls_at_once(const op_request& request) const override {
+    return carrier_of(request) == carrier::inline_call;
+  }
   void wake() override { wake_fd_.ring(); }
   int poll_fd() override;
   std::size_t polls_max() const override;

@@ -267,8 +267,6 @@ carrier carrier_of(const op_request& request) {
 
 bool moves_much(const op_request& r) {
   constexpr std::uint64_t little_bytes = 64 * 1024;
-  const carrier by = carrier_of(r);
-  if (by == carrier::worker || by == carrier::polled || by == carrier::loop) return false;
   return r.kind == op_kind::call || bytes_wanted(r) > little_bytes;
 }
 

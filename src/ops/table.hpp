@@ -66,7 +66,7 @@ struct op_row {
   return r.kind == op_kind::poll || r.kind == op_kind::recv_multishot;
 }
 
-// The loop may move more than 64 KiB itself by it, which others can wait for.
+// It may move more than 64 KiB, which others can wait for.
 [[nodiscard]] bool moves_much(const op_request& r);
 
 // function(context) on a worker thread, or by the loop where the route says so; its result is what

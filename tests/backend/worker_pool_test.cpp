@@ -27,6 +27,7 @@ class woken_backend final : public backend {
   bool start(op&) override { return false; }
   void cancel(op&) override {}
   void wait(std::int64_t, op_list&) override {}
+  bool calls_at_once(const op_request&) const override { return false; }
   void wake() override { ++wakes; }
   int poll_fd() override { return -1; }
   std::size_t polls_max() const override { return 0; }

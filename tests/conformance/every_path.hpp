@@ -16,11 +16,11 @@ using namespace conformance;
 
 // So that a transfer of a few blocks of 32 KiB has many steps to be ended at.
 inline const knob_list small_steps{
-    {"sluice.loop.completions_per_turn", "1"}, {"sluice.memory.block_bytes", "32K"},
-    {"sluice.memory.arena_bytes", "1M"},       {"sluice.receive.mapped_bytes", "64K"},
-    {"sluice.splice.pipes_max", "1"},          {"sluice.splice.pipe_bytes", "16K"},
-    {"sluice.splice.chunk_bytes", "16K"},      {"sluice.copy.chunk_bytes", "16K"},
-    {"sluice.storage.drop_bytes", "64K"}};
+    {"sluice.loop.completions_per_turn", "1"}, {"sluice.loop.bytes_per_turn", "64K"},
+    {"sluice.memory.block_bytes", "32K"},      {"sluice.memory.arena_bytes", "1M"},
+    {"sluice.receive.mapped_bytes", "64K"},    {"sluice.splice.pipes_max", "1"},
+    {"sluice.splice.pipe_bytes", "16K"},       {"sluice.splice.chunk_bytes", "16K"},
+    {"sluice.copy.chunk_bytes", "16K"},        {"sluice.storage.drop_bytes", "64K"}};
 
 enum class move : std::uint8_t { receive, send, relay, copy };
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "backend/backend.hpp"
+#include "ops/table.hpp"
 
 namespace support {
 
@@ -121,6 +122,10 @@ class scripted_backend final : public sluice::backend {
     if (order == answer_order::last_first) std::ranges::reverse(due_);
     for (sluice::op* o : due_) answered.push_back(*o);
     due_.clear();
+  }
+
+  bool calls_at_once(const sluice::op_request& request) const override {
+    return sluice::carrier_of(request) == sluice::carrier::inline_call;
   }
 
   void wake() override {

@@ -10,19 +10,30 @@
 namespace sluice {
 namespace {
 
+// As the loop has it for a splice of its own: a handler's signal is no reason to end.
+constexpr int interruptions_max = 64;
+
+ssize_t splice(int from, int to, off64_t* to_offset, std::uint64_t bytes) {
+  ssize_t got = -1;
+  for (int tries = 0; tries < interruptions_max; ++tries) {
+    got = ::splice(from, nullptr, to, to_offset, bytes, SPLICE_F_NONBLOCK);
+    if (got >= 0 || errno != EINTR) break;
+  }
+  return got;
+}
+
 // One call. What it moved; 0: nothing, and the run stops at that end.
 std::uint64_t splice_once(pipe_run& run, int from, int to, off64_t* to_offset, std::uint64_t bytes,
                           pipe_run::stop there) {
   ++run.calls;
-  const ssize_t got = ::splice(from, nullptr, to, to_offset, bytes, SPLICE_F_NONBLOCK);
+  const ssize_t got = splice(from, to, to_offset, bytes);
   if (got > 0) return static_cast<std::uint64_t>(got);
   run.stopped = there;
   run.failure = got < 0 ? errno : 0;
   return 0;
 }
 
-// One that moved a part may have raised SIGPIPE, and the next says EPIPE then: so it never stops
-// between the two.
+// Stops only with an empty pipe, or where the sink takes nothing more.
 bool empty_pipe(pipe_run& run) {
   while (run.held > 0) {
     auto offset = static_cast<off64_t>(run.to_offset + run.moved);
@@ -52,7 +63,12 @@ std::int64_t move_on(void* context) {
     run.filled += got;
     run.held = got;
   }
-  return run.failure == EPIPE ? -EPIPE : static_cast<std::int64_t>(run.moved);
+  // A splice into a socket is several sends: one that moved a part may have raised SIGPIPE too, and
+  // the next may say ECONNRESET.
+  const bool sink_failed =
+      run.stopped == pipe_run::stop::at_sink && run.failure != 0 && run.failure != EAGAIN;
+  if (sink_failed || run.short_calls > 0) return -EPIPE;
+  return static_cast<std::int64_t>(run.moved);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Bytes from a socket to another, or to a file, through a pipe, for as long as no socket would
-// wait: a step of the loop for each splice cost a relay of sixteen connections two fifths more CPU
-// than these calls in a row (bench-results/improvements.md).
+// wait. A step of the loop for each splice costs a relay of sixteen connections two fifths more CPU
+// (bench-results/improvements.md).
 #pragma once
 
 #include <cstdint>
@@ -33,8 +33,8 @@ struct pipe_run {
 };
 
 // Sockets are non-blocking; where a file may wait for its disk the route must be a worker's. `run`
-// must live until the operation has ended, and says more than its result: bytes moved, or -EPIPE,
-// which is how the loop learns of a SIGPIPE.
+// must live until the operation has ended, and says how it went; its own result is only for the
+// loop: bytes moved, or -EPIPE where a SIGPIPE may have been raised.
 [[nodiscard]] op_request request_of(pipe_run& run, op_route route);
 
 }  // namespace sluice

@@ -147,6 +147,7 @@ task<int> splice_rounds(receiving& r) {
       op_await running(r.into.core.loop(), request_of(run, route));
       const result<std::size_t> ran = co_await running;
       peer.kept_waiting(kernel::now_ns() - ours_since_ns);
+      if (run.calls == 0) count_op(r.so_far, running.awaited());  // a worker was told, and no more
       const int failure = outcome_of(r, run, ran, peer);
       if (failure != 0) co_return failure;
       continue;

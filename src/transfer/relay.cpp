@@ -44,7 +44,6 @@ struct relaying {
         rate({on.values().relay.timeout_ms, rate_min_bytes}, begun_ns) {}
   engine_core& core;
   waiter ended;  // a direction has
-  const std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
   const std::int64_t begun_ns = kernel::now_ns();
   std::int64_t moved_ns = begun_ns;  // by either: silence of one is none while the other moves
   int failure = 0;                   // the first
@@ -90,7 +89,6 @@ class direction {
         to_(to),
         so_far_(so_far),
         by_pipe_(chosen.chosen == path::splice) {
-    so_far_ = {.begun = both_.begun};
     so_far_.path = chosen.chosen;
     so_far_.reason = chosen.reason;
     so_far_.copies = by_pipe_ ? 0 : 2;
@@ -452,7 +450,16 @@ void direction::ran(int failure) {
   const bool is_at_source = run_.stopped == pipe_run::stop::at_source;
   if (run_.stopped == pipe_run::stop::at_sink && run_.failure != EAGAIN)
     return end(run_.failure != 0 ? run_.failure : EIO);  // takes nothing and gives no reason
-  if (!is_at_source || run_.moved > 0) go_on(run_.moved);
+  // Its end and its error are told once: they count whoever waits for the pipe.
+  const bool has_more = is_at_source && run_.failure == EAGAIN;
+  if (is_at_source && !has_more) {
+    const int slow = run_.moved > 0 ? rate_verdict(run_.moved) : 0;
+    if (slow != 0) return end(slow);
+    is_last_try_ = false;
+    step_ = step::filling;
+  } else if (!is_at_source || run_.moved > 0) {
+    go_on(run_.moved);
+  }
   if (!is_at_source || step_ != step::filling) return;
   result<std::size_t> nothing = 0;
   if (run_.failure != 0) nothing = fail(run_.failure, "splice", "relay");
@@ -558,6 +565,7 @@ task<result<relay_receipts>> relay_at_all(stream& first, stream& second, relay_o
   relay_receipts own;
   relay_receipts& so_far = progress != nullptr ? *progress : own;
   so_far = {};
+  so_far.to_second.begun = so_far.to_first.begun = std::chrono::steady_clock::now();
   if (!first || !second) co_return fail(EBADF, "relay", "a stream is closed");
   if (const char* why = obstacle(first, second); why != nullptr) {
     co_return fail(EINVAL, "relay", why);

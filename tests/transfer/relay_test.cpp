@@ -8,6 +8,12 @@ namespace {
 using namespace relay_ways;
 namespace code = sluice::code;
 
+void drop_all(int fd) {
+  std::vector<std::byte> piece(1 << 20);
+  while (::recv(fd, piece.data(), piece.size(), 0) > 0) {
+  }
+}
+
 }  // namespace
 
 TEST_CASE("every length around three pages gets through both ways, whoever ends first") {
@@ -147,6 +153,44 @@ TEST_CASE("a peer that resets after the other direction has ended is told from o
       right.join(w);
       CHECK(r.failure() == (reset ? ECONNRESET : 0));
     }
+  });
+}
+
+// The kernel tells it once: to whoever looks at how the source has ended, and not to the next.
+TEST_CASE("a reset is told also while another relay waits for the only pipe") {
+  for_each({{"sluice.splice.pipes_max", "1"}}, [](world& w, const way&) {
+    joint through;
+    relayed busy;
+    const std::vector<std::byte> much(64 << 10);
+    peer giver(through.left.take_theirs(), [&](int fd) {
+      while (send_all(fd, much)) {
+      }
+    });
+    peer taker(through.right.take_theirs(), drop_all);
+    const sluice::task_handle hose = through.start(w, busy);
+    for (int i = 0; i < 20; ++i) {
+      CAPTURE(i);
+      joint ends;
+      peer left(ends.left.take_theirs(), [&](int fd) {
+        take_all(fd);
+        send_all(fd, std::span(much).first(50'000));
+        std::this_thread::sleep_for(std::chrono::microseconds(40 * i));
+        support::reset_at_close(fd);
+      });
+      peer right(ends.right.take_theirs(), [&](int fd) {
+        ::shutdown(fd, SHUT_WR);
+        take_all(fd);
+      });
+      const relayed r = w.run(ends.task(w));
+      left.join(w);
+      right.join(w);
+      CHECK(r.failure() == ECONNRESET);
+    }
+    CHECK(busy.told == 0);
+    w.engine().cancel(hose);
+    w.until([&busy] { return busy.told == 1; });
+    giver.join(w);
+    taker.join(w);
   });
 }
 

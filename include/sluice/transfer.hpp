@@ -58,7 +58,8 @@ struct receipt {
   std::uint64_t copied_bytes = 0;  // memcpy'd by sluice itself: bytes that came with a head
   std::uint64_t ops = 0;           // kernel operations, each time that one was begun or continued
   std::uint64_t short_ops = 0;     // of them, those that moved a part and were continued
-  std::chrono::steady_clock::time_point begun{};  // when it was awaited
+  std::chrono::steady_clock::time_point
+      begun{};  // when it was awaited; of a span_writer, when that was made
   // From `begun`: when the first operation that moved something had ended. One into or out of a
   // block ends with the whole of it.
   std::chrono::nanoseconds first_byte{};

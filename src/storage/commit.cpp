@@ -73,12 +73,23 @@ task<result<void>> commit_writes(file_state& state) {
   co_return co_await commit_in(committer_of(state.core), own, state, 0, modified::as_written);
 }
 
-void note_durable(receipt& of) { of.durable = std::chrono::steady_clock::now() - of.begun; }
+void note_durable(receipt& of) {
+  if (of.begun == std::chrono::steady_clock::time_point()) return;  // of no transfer
+  of.durable = std::chrono::steady_clock::now() - of.begun;
+}
+
+namespace {
+
+task<result<void>> commit_and_tell(file_state& state, receipt& of) {
+  const result<void> committed = co_await commit_writes(state);
+  if (committed) note_durable(of);
+  co_return committed;
+}
+
+}  // namespace
 
 task<result<void>> file::commit(receipt* of) {
-  const result<void> committed = co_await commit_writes(*state_);
-  if (committed && of != nullptr) note_durable(*of);
-  co_return committed;
+  return of == nullptr ? commit_writes(*state_) : commit_and_tell(*state_, *of);
 }
 
 task<result<void>> commit_to_publish(file_state& state, const kernel::inode_info& inode,

@@ -254,7 +254,7 @@ task<int> carry_out(sending& s) {
 void count(sending& s, bool whole) {
   tuning::send_counters& counters = s.from.core.counters().send;
   counters.bytes.add(s.so_far.bytes);
-  if (!whole) return;
+  if (!whole || s.options.length == 0) return;  // a head alone is none
   counters.transfers.add();
   switch (s.so_far.path) {
     case path::direct: counters.transfers_direct.add(); break;

@@ -214,7 +214,10 @@ task<int> send_by_pipe(sending& s) {
     op_await filling(s.from.core.loop(), into_pipe_request(s, **pipe));
     const result<std::size_t> filled = co_await filling;
     count_op(s.so_far, filling.awaited());
-    if (!filled) co_return filled.error().code;
+    if (!filled) {
+      s.op = "read";
+      co_return filled.error().code;
+    }
     if (*filled == 0) co_return code::end_of_stream;
     const std::int64_t filled_ns = kernel::now_ns();
     peer.kept_waiting(filled_ns - ours_since_ns);
@@ -270,7 +273,10 @@ task<int> send_last_part(sending& s) {
     op_await reading(s.from.core.loop(), last_part_request(s, bytes, op_route::automatic));
     const result<std::size_t> read = co_await reading;
     count_op(s.so_far, reading.awaited());
-    if (!read) co_return read.error().code;
+    if (!read) {
+      s.op = "read";
+      co_return read.error().code;
+    }
     if (*read < bytes.size()) co_return code::end_of_stream;
   }
   look_await looking(s.from.core, s.from.fd.get());

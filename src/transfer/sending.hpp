@@ -28,7 +28,7 @@ struct sending {
   page_dropper* dropper = nullptr;            // for drop_behind
   bool zero_copy = false;  // blocks leave without a copy, as long as the kernel does not copy them
   file_info at_start{};
-  const char* op = "send";               // what it failed at
+  const char* op = "send";               // what it failed at: of a file that cannot be read, "read"
   const char* where = "send_from_file";  // what its error says: of a refused path the reason
 
   [[nodiscard]] std::chrono::nanoseconds elapsed() const {

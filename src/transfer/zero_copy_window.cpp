@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <utility>
@@ -87,6 +88,7 @@ void zero_copy_window::ended(op& o) noexcept {
   window.ops_ += o.rounds;
   if (o.outcome() > 0) {
     const auto bytes = static_cast<std::uint64_t>(o.outcome());
+    window.released_ += bytes;
     if (o.copied) {
       window.counters_.zero_copy_copied_bytes.add(bytes);
       window.give_up();
@@ -134,6 +136,7 @@ int zero_copy_window::verdict(op_pace& taker, bool block_wanted, follows then) {
 waiter::wait_await zero_copy_window::notice() {
   progress_.forget();
   unacknowledged_ = kernel::unacknowledged_bytes(to_.fd());
+  released_ = 0;
   acknowledging_.begins(kernel::now_ns());
   return progress_.notified_within(acknowledging_.interval());
 }
@@ -144,12 +147,15 @@ int zero_copy_window::noticed(bool came) {
   const std::size_t left = kernel::unacknowledged_bytes(to_.fd());
   const std::size_t acknowledged = unacknowledged_ > left ? unacknowledged_ - left : 0;
   const bool block_wanted = !came && to_.core().blocks().wanted();
-  return acknowledging_.ended(acknowledged, !came, block_wanted, kernel::now_ns());
+  return acknowledging_.ended(std::max<std::uint64_t>(acknowledged, released_), !came, block_wanted,
+                              kernel::now_ns());
 }
 
 task<int> zero_copy_window::finished(int failure) {
   while (free_.size() < depth_ && !is_past_waiting(failure)) {
-    const int waited = noticed(co_await notice());
+    const bool came = co_await notice();
+    if (free_.size() == depth_) break;
+    const int waited = noticed(came);
     if (failure == 0 || waited == ECANCELED) failure = waited;
     if (waited != 0) break;
   }

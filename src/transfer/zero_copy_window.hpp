@@ -92,6 +92,7 @@ class zero_copy_window {
   std::size_t moved_ = 0;
   op_pace acknowledging_;           // what is acknowledged in waits for a notice
   std::size_t unacknowledged_ = 0;  // when that wait began
+  std::uint64_t released_ = 0;      // in it, by notices: a copied block's says nothing of its peer
   std::uint64_t zero_copy_bytes_ = 0;
   std::uint64_t ops_ = 0;
 };

@@ -48,7 +48,7 @@ sluice::task<sluice::result<void>> send_text(exchange& x, std::span<const std::b
 // The peer's doing, or the end of the server: there is nobody to tell, or nothing to tell him. A
 // disk that is somewhere else may say the same (a soft mount of NFS: ETIMEDOUT).
 bool is_of_peer(const sluice::error& problem) {
-  if (std::string_view(problem.op) == "read") return false;
+  if (problem.code == ETIMEDOUT && std::string_view(problem.op) == "read") return false;
   switch (problem.code) {
     case ECONNRESET:
     case EPIPE:

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <utility>
+#include <optional>
 
 #include "kernel/clock.hpp"
 #include "ops/table.hpp"
@@ -110,41 +110,27 @@ void sync_lane::take_all() {
   waiting_bytes_ = 0;
 }
 
+// Whoever has a turn is at it: were it taken here, the sync could wait for workers that wait for
+// the turn, or for that of another engine that waits the same way.
 op_request sync_lane::request_for_members() {
-  switch (key_.kind) {
-    case lane_kind::file:
-    case lane_kind::filesystem: {
-      const op_request sync = sync_of_data();
-      const sync_turns::key turn = wait_of(members_.front()).turn;
-      return turn == sync_turns::key{} ? sync : in_turn(sync, turn);
-    }
-    case lane_kind::directory:
-      return in_turn(sync_of(wait_of(members_.front()).fd, 0), {key_.device, key_.inode});
-    case lane_kind::naming: break;
-  }
-  return call_of(serve_members, this);
+  if (key_.kind == lane_kind::naming) return call_of(serve_members, this);
+  const lane_wait& first = wait_of(members_.front());
+  const bool of_directory = key_.kind == lane_kind::directory;
+  turn_ = of_directory ? sync_turns::key{key_.device, key_.inode} : first.turn;
+  called_sync_ = of_directory ? sync_of(first.fd, 0) : sync_of_data();
+  bool by_call = turn_ != sync_turns::key{};
+  for (op& o : members_) by_call = by_call || wait_of(o).when == modified::now;
+  if (!by_call) return called_sync_;
+  op_request call = call_of(sync_members, this);
+  call.fd = called_sync_.fd;
+  return call;
 }
 
 op_request sync_lane::sync_of_data() {
   const int first = wait_of(members_.front()).fd;
   const bool one = member_count_ == 1 && knobs_.grouping != tuning::grouping_choice::filesystem;
-  const op_request sync =
-      one || key_.kind == lane_kind::file ? sync_of(first, fsync_data_only) : sync_of_filesystem();
-  for (op& o : members_) {
-    if (wait_of(o).when == modified::as_written) continue;
-    called_sync_ = sync;
-    return call_of(date_and_sync_members, this);
-  }
-  return sync;
-}
-
-// Where somebody else syncs it just now, a worker waits for that.
-op_request sync_lane::in_turn(const op_request& sync, const sync_turns::key& turn) {
-  turn_ = turn;
-  has_turn_ = sync_turns::of_process().try_begin(turn_);
-  if (has_turn_) return sync;
-  called_sync_ = sync;
-  return call_of(sync_in_turn, this);
+  return one || key_.kind == lane_kind::file ? sync_of(first, fsync_data_only)
+                                             : sync_of_filesystem();
 }
 
 op_request sync_lane::sync_of_filesystem() {
@@ -169,28 +155,20 @@ std::int64_t sync_lane::serve_members(void* lane) {
 
 // On a worker, as serve_members. The call itself does not fail: what the sync said must not look
 // like an interrupted call, which is repeated.
-std::int64_t sync_lane::date_and_sync_members(void* lane) {
+std::int64_t sync_lane::sync_members(void* lane) {
   auto& l = *static_cast<sync_lane*>(lane);
   for (op& o : l.members_) {
     if (wait_of(o).when == modified::now) date_now(wait_of(o).fd);
   }
-  l.called_outcome_ = row_of(l.called_sync_.kind).perform(l.called_sync_);
-  return 0;
-}
-
-// On a worker, and as little a failure of the call itself.
-std::int64_t sync_lane::sync_in_turn(void* lane) {
-  auto& l = *static_cast<sync_lane*>(lane);
-  const sync_turns::hold turn(sync_turns::of_process(), l.turn_);
+  std::optional<sync_turns::hold> turn;
+  if (l.turn_ != sync_turns::key{}) turn.emplace(sync_turns::of_process(), l.turn_);
   l.called_outcome_ = row_of(l.called_sync_.kind).perform(l.called_sync_);
   return 0;
 }
 
 void sync_lane::ended(op& o) noexcept {
   sync_lane& l = *static_cast<sync_lane*>(o.context);
-  if (std::exchange(l.has_turn_, false)) sync_turns::of_process().end(l.turn_);
-  const bool called =
-      o.request.function == date_and_sync_members || o.request.function == sync_in_turn;
+  const bool called = o.request.function == sync_members;
   const op_request by = called ? l.called_sync_ : o.request;
   const std::int64_t outcome = called && o.outcome() >= 0 ? l.called_outcome_ : o.outcome();
   l.host_.served(by, wait_of(l.members_.front()), outcome);

@@ -109,9 +109,7 @@ class sync_lane {
   static void due(op& o) noexcept;
   static void ended(op& o) noexcept;
   static std::int64_t serve_members(void* lane);
-  static std::int64_t date_and_sync_members(void* lane);
-  [[nodiscard]] op_request in_turn(const op_request& sync, const sync_turns::key& turn);
-  static std::int64_t sync_in_turn(void* lane);
+  static std::int64_t sync_members(void* lane);
 
   lane_key key_;
   loop& loop_;
@@ -128,8 +126,7 @@ class sync_lane {
   op_request called_sync_;
   std::int64_t called_outcome_ = 0;
   sync_turns::key turn_;
-  bool has_turn_ = false;  // given back when the sync has ended
-  op gathering_;           // the timer until a group begins
+  op gathering_;  // the timer until a group begins
   op serving_;
 };
 

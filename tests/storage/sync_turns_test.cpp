@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
+#include <filesystem>
 #include <optional>
 #include <thread>
 
@@ -36,6 +38,11 @@ sluice::task<int> publish_one(sluice::engine& e, std::string folder) {
 
 sluice::task<int> commit_one(sluice::file& f) {
   const sluice::result<void> done = co_await f.commit();
+  co_return done ? 0 : done.error().code;
+}
+
+sluice::task<int> commit_dated(sluice::file& f) {
+  const sluice::result<void> done = co_await f.commit_to_publish(sluice::modified::now);
   co_return done ? 0 : done.error().code;
 }
 
@@ -104,5 +111,42 @@ TEST_CASE("a commit waits for the sync of its file that somebody else has under 
         w.engine(), ::open(w.at("file").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     REQUIRE(f.has_value());
     CHECK_FALSE(goes_ahead(w, turn_of(w.at("file")), commit_one(*f)));
+  }
+}
+
+TEST_CASE("a commit that dates its file waits for its turn as well") {
+  for (const setting& on : every_setting_and_fallback()) {
+    CAPTURE(on.name);
+    world w(on);
+    sluice::result<sluice::file> f = sluice::file::adopt(
+        w.engine(), ::open(w.at("file").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    REQUIRE(f.has_value());
+    CHECK_FALSE(goes_ahead(w, turn_of(w.at("file")), commit_dated(*f)));
+  }
+}
+
+// One worker each. The first has the turn of A at hand while its worker waits for B, the second
+// the other way round: were a turn taken before a worker is free, they would wait for each other.
+TEST_CASE("engines whose workers wait for turns do not keep each other from theirs") {
+  const std::string a = "a";
+  const std::string b = "b";
+  for (int i = 0; i < 20; ++i) {
+    const support::temp_dir root;
+    for (const std::string& name : {a, b}) std::filesystem::create_directory(root.path() / name);
+    const auto publish_many = [&root](const std::string& first, const std::string& second) {
+      sluice::engine e = support::make_engine(support::small_knobs(
+          "pool", {{"sluice.pool.threads", "1"}, {"sluice.commit.solo_max", "0"}}));
+      for (int n = 0; n < 10; ++n) {
+        for (const std::string& name : {first, second}) {
+          e.start(publish_one(e, (root.path() / name).string()), [](int code) {
+            if (code != 0) std::abort();
+          });
+        }
+      }
+      e.run();
+    };
+    std::thread other_engine([&] { publish_many(b, a); });
+    publish_many(a, b);
+    other_engine.join();
   }
 }
